@@ -1,7 +1,7 @@
-"""The assistant: makes prompts of commands, keeps conversations, and tells every device what was answered.
+"""The assistant. It builds prompts, stores conversations, and notifies every device of answers.
 
-It stands beside the way of the tokens and not in it: inference tells them to the connection that asked, and tells the
-assistant only how the answer ended.
+Tokens do not pass through it: inference sends them to the connection that asked, and tells the assistant only how the
+answer ended.
 """
 
 from __future__ import annotations
@@ -85,16 +85,16 @@ _log = structlog.get_logger("assistant")
 
 INFERENCE_SECONDS = 40.0
 SHRINKING_STEPS = 24
-"""A prompt that does not fit after so many is refused; each leaves out what should do."""
+"""Maximum number of attempts at shortening a prompt; each drops what should be enough."""
 RECOVERY_SECONDS = 35.0
-"""How long the followers of a lost inference actor have to ask its successor to go on."""
+"""Time for the subscribers of a lost inference actor to ask its successor to continue."""
 RETRY_SECONDS = 1.0
 SETTLING_SECONDS = 5.0
 
 
 @frozen
 class SettleLost:
-    """Commands whose inference actor was lost: those that nobody took up again are over."""
+    """Commands whose inference actor was lost; those not resumed by now have failed."""
 
     streams: frozenset[str]
 
@@ -104,21 +104,21 @@ AssistantMessage = AssistantRequest | GenerationEnded | SettleLost
 
 @define(eq=False, kw_only=True)
 class Running:
-    """One command that is being answered."""
+    """A command being answered."""
 
     client_id: str
     conversation: str | None = None
     has_follower: bool
-    """A connection that sees to it that the answer goes on should the inference actor be lost."""
+    """True if a connection will resume the answer after the inference actor is lost."""
     is_begun: bool = False
-    """True once it is on disk."""
+    """True once it is stored."""
     ended: GenerationEnded | None = None
     settled: trio.Event = field(factory=trio.Event)
-    """Set once its end is on disk."""
+    """Set once its end is stored."""
 
 
 class Assistant(Actor[AssistantMessage]):
-    """Remembers only which answers are being made; all else is on disk."""
+    """Holds only the running answers in memory; everything else is in the database."""
 
     mailbox = reject(4096)
 
@@ -131,7 +131,7 @@ class Assistant(Actor[AssistantMessage]):
         self._is_draining = False
 
     async def started(self) -> None:
-        """Take up what the last server, or the last incarnation, was answering."""
+        """Resume the answers that were running when the last server or incarnation ended."""
         left = await self._storage.read(RUNNING_ASSISTS, None)
         for one in left:
             self._running[one.stream] = Running(
@@ -167,14 +167,14 @@ class Assistant(Actor[AssistantMessage]):
         return None
 
     async def down(self, down: Down) -> None:
-        """Inference is lost: what a connection follows is taken up by it, what nobody follows is over."""
+        """Inference is lost. Connections resume the answers that they subscribe to; the others have failed."""
         for stream, running in self._running.items():
             if running.is_begun and not running.has_follower and running.ended is None:
                 self._generation_ended(_lost(stream, running.client_id))
         self.context.after(RECOVERY_SECONDS, SettleLost(frozenset(self._running)))
 
     async def draining(self) -> None:
-        """Done when every answer that was begun is on disk."""
+        """Wait until every answer in progress is stored."""
         self._is_draining = True
         if self._running:
             await self._idle.wait()
@@ -186,14 +186,14 @@ class Assistant(Actor[AssistantMessage]):
     # --- beginning --------------------------------------------------------------------------------
 
     async def _start(self, message: StartTurn) -> GenerationStarted:
-        """A child task: fit the prompt, begin the answer, put it on disk. Refused, it leaves nothing."""
+        """Child task: fit the prompt, start the answer and store the turn. If it is refused, nothing is stored."""
         command_id = message.key.command_id
         self._rejected.check(message.key, trio.current_time())
         with _upstream_errors_as_refusals(writes=False):
             plan, window = await self._fit(message.client_id, message.data, None, command_id)
         with _upstream_errors_as_refusals(writes=True):
-            # Not cancelled with its asker: inference begins what it has put on disk, and whoever asks again is told of
-            # that, so the turn has to be there too. Both asks have deadlines.
+            # Not cancelled with the request: inference starts what it has stored, and reports it to a retry, so the
+            # turn must be stored too. Both requests have deadlines.
             with trio.CancelScope(shield=True):
                 started = await self._begin(
                     message.stream,
@@ -208,7 +208,7 @@ class Assistant(Actor[AssistantMessage]):
             return started  # noqa: RET504  a cancel scope may swallow, so its block is no place to return from
 
     async def _answer(self, message: AnswerTurn) -> TurnAnswer:
-        """A child task that waits for the answer's end; cancelled with the ask, it cancels the answer."""
+        """Child task that waits for the answer's end. Cancelling the request cancels it, and with it the answer."""
         stream = f"ai-{secrets.token_hex(12)}"
         with _upstream_errors_as_refusals(writes=False):
             plan, window = await self._fit(
@@ -247,7 +247,7 @@ class Assistant(Actor[AssistantMessage]):
         *,
         caller: str = "",
     ) -> tuple[PromptPlan, ConversationWindow]:
-        """The prompt, with as much of conversation and code as the context holds."""
+        """Build the prompt with as much of the conversation and code as fits into the context."""
         window = ConversationWindow(turns=(), last_turn=0, turns_before=0)
         if data.conversation is not None:
             await self._until_settled(client_id, data.conversation)
@@ -269,7 +269,7 @@ class Assistant(Actor[AssistantMessage]):
             if max_tokens is not None and max_tokens >= size.context_tokens:
                 raise CommandRefused(
                     ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-                    f"{max_tokens} tokens of answer were asked for; the model's context here holds {size.context_tokens}",
+                    f"{max_tokens} tokens were requested for the answer; the model's context here has {size.context_tokens}",
                     field="data.max_tokens",
                 )
             room = size.context_tokens - answer_room(size.context_tokens, max_tokens)
@@ -320,7 +320,7 @@ class Assistant(Actor[AssistantMessage]):
             self._forget(stream)
             raise
         if started.is_repeat:
-            # The same command again: its first outcome is told, and nothing is begun.
+            # A repeated command gets its first outcome; nothing is started.
             self._forget(stream)
             return started
         begin = BeginAssist(
@@ -345,11 +345,11 @@ class Assistant(Actor[AssistantMessage]):
             self._cancel(stream)
             self._forget(stream)
             if key is not None:
-                # Inference has stored the id with a stream that is over before it began.
+                # Inference has stored the id with a stream that ended before it began.
                 self._rejected.keep(key, refusal, trio.current_time())
             raise
         except BaseException:
-            # Whether it was written is unknown; its end is written behind it and makes that the same.
+            # It is unknown if the turn was written. Writing its end afterwards makes both cases the same.
             self._cancel(stream)
             running.is_begun = True
             self._generation_ended(_lost(stream, client_id))
@@ -360,7 +360,7 @@ class Assistant(Actor[AssistantMessage]):
         return started
 
     async def _take_up(self, one: RunningAssist) -> None:
-        """Go on with an answer that a restart has cut: made again where it was detached, over where it was not."""
+        """Resume an answer that a restart interrupted: detached ones are generated again, the others have failed."""
         if one.restart is None:
             self._cancel(one.stream)
             self._generation_ended(_lost(one.stream, one.client_id))
@@ -380,7 +380,7 @@ class Assistant(Actor[AssistantMessage]):
                 timeout=INFERENCE_SECONDS,
             )
         except CommandRefused as refusal:
-            # A conflict means that it runs still: only this actor was started again.
+            # A conflict means that it is still running: only this actor was restarted.
             if refusal.code is not ErrorCode.CONFLICT:
                 self._generation_ended(_lost(one.stream, one.client_id))
         except (ActorDead, AskDeadline, MailboxFull):
@@ -398,7 +398,7 @@ class Assistant(Actor[AssistantMessage]):
                 self.context.spawn(self._settle, ended.stream, running, ended)
 
     async def _settle(self, stream: str, running: Running, ended: GenerationEnded) -> None:
-        """Put the end on disk, however long the disk is away."""
+        """Store the end, retrying until the database is available."""
         end = EndAssist(stream=stream, text=ended.text, is_complete=ended.done is not None)
         while True:
             try:
@@ -411,7 +411,7 @@ class Assistant(Actor[AssistantMessage]):
         self._forget(stream)
 
     async def _settle_lost(self, streams: frozenset[str]) -> None:
-        """After the time that followers had: what inference does not make is over."""
+        """End the answers that no subscriber has resumed in time."""
         for stream in streams:
             running = self._running.get(stream)
             if running is None or running.ended is not None or not running.is_begun:
@@ -425,7 +425,7 @@ class Assistant(Actor[AssistantMessage]):
         self.context.monitor(self._inference)
 
     async def _until_settled(self, client_id: str, conversation: str) -> None:
-        """Who has been told the end of an answer may go on at once, and need not know that it is still being stored."""
+        """Wait for the end of an answer to be stored, so that a client that has received it can continue at once."""
         for running in list(self._running.values()):
             if (running.client_id, running.conversation) == (client_id, conversation) and running.ended is not None:
                 with trio.move_on_after(SETTLING_SECONDS):
@@ -474,7 +474,7 @@ class Assistant(Actor[AssistantMessage]):
 
 
 def _lost(stream: str, client_id: str) -> GenerationEnded:
-    """The end of an answer that was lost with whoever made it."""
+    """The end of an answer that was lost with its inference actor."""
     return GenerationEnded(
         stream=stream,
         client_id=client_id,
@@ -487,7 +487,7 @@ def _lost(stream: str, client_id: str) -> GenerationEnded:
 
 @contextmanager
 def _upstream_errors_as_refusals(*, writes: bool) -> Iterator[None]:
-    """A room that this one depends on and that cannot answer is the asker's to know, and no fault in here."""
+    """Translates upstream unavailability into a rejection for the caller."""
     try:
         yield
     except RuntimeFault as fault:

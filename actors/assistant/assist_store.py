@@ -1,4 +1,4 @@
-"""Beginning and ending a command on disk: the user's turn with `accepted`, the answer with its `ai_response`."""
+"""Storage of commands: the user's turn when it is accepted, the answer with its `ai_response` at the end."""
 
 from __future__ import annotations
 
@@ -50,37 +50,37 @@ __all__ = [
 
 @frozen(kw_only=True)
 class WindowQuery:
-    """Which conversation a prompt is made of."""
+    """The conversation and position that a prompt is built for."""
 
     client_id: str
     name: str
     command_id: str
-    """Who asks; the same command again is not one more turn."""
+    """The command itself: a retry is not another turn."""
     parent: int | None = None
-    """The turn that something shall be said behind; None is the end of the chosen way."""
+    """The turn to continue from; None is the end of the active branch."""
     answers: int | None = None
-    """The user's turn that shall be answered again."""
+    """The user's turn to answer again."""
 
 
 @frozen(kw_only=True)
 class ConversationWindow:
-    """What the model may be shown of a conversation, and where it stands."""
+    """The part of a conversation that the model may be shown, and its position."""
 
     turns: tuple[StoredTurn, ...]
     """From the window's start, oldest first."""
     last_turn: int
-    """0 for one that does not exist yet."""
+    """0 if the conversation does not exist yet."""
     leaf: int = 0
-    """Last turn of the chosen way."""
+    """Last turn of the active branch."""
     turns_before: int
-    """How many older turns there were."""
+    """Number of older turns."""
     asked: AskedTurn | None = None
-    """The turn that is answered again; it comes behind ``turns``."""
+    """The turn that is answered again; it follows ``turns``."""
 
 
 @frozen(kw_only=True)
 class Restart:
-    """What starts an answer again: the same request, the same seed, the same rule for its last event."""
+    """Data to generate an answer again: the same request and seed, and the rule for its last event."""
 
     generate: Generate = field(repr=False)
     rule: CompletionRule = field(repr=False)
@@ -88,7 +88,7 @@ class Restart:
 
 @frozen(kw_only=True)
 class BegunAssist:
-    """The outcome of a command, as the same command gets it again."""
+    """The outcome of a command, returned again to a retry."""
 
     stream: str
     seed: int
@@ -97,7 +97,7 @@ class BegunAssist:
 
 @frozen(kw_only=True)
 class BeginAssist:
-    """A command was accepted: keep what must outlive this moment."""
+    """Stores an accepted command."""
 
     begun: BegunAssist
     client_id: str
@@ -106,24 +106,25 @@ class BeginAssist:
     intent: str | None
     conversation: str | None = None
     expected_last_turn: int = 0
-    """What the prompt was made of; another turn since then is a conflict, but for one that begins another way."""
+    """The last turn when the prompt was built. A later turn is a conflict, unless this command starts another branch.
+    """
     expected_leaf: int | None = None
-    """The same of the chosen way's last turn; None where nothing was read of it."""
+    """Likewise, the last turn of the active branch; None if it was not read."""
     parent: int | None = None
-    """As of `WindowQuery`."""
+    """As in `WindowQuery`."""
     answers: int | None = None
-    """As of `WindowQuery`."""
+    """As in `WindowQuery`."""
     window_start: int = 1
-    """First turn that the prompt has."""
+    """First turn in the prompt."""
     content: str = field(default="", repr=False)
     prompt: str | None = field(default=None, repr=False)
     restart: Restart | None = field(default=None, repr=False)
-    """Of a detached one: what starts it again."""
+    """Set for a detached command: the data to generate it again."""
 
 
 @frozen(kw_only=True)
 class EndAssist:
-    """A command is over: its answer, if there is one."""
+    """Stores the end of a command, and its answer if there is one."""
 
     stream: str
     text: str = field(repr=False)
@@ -132,14 +133,14 @@ class EndAssist:
 
 @frozen(kw_only=True)
 class RunningAssist:
-    """A command that was being answered when the server or the room ended."""
+    """A command that was running when the server or the service ended."""
 
     stream: str
     client_id: str
     domain: str
     conversation: str | None
     restart: Restart | None = field(repr=False)
-    """What starts it again; None where its end was the client's leaving."""
+    """Data to generate it again; None if the command was to end with its connection."""
 
 
 def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
@@ -165,7 +166,7 @@ def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
     else:
         end = int(row.leaf)
     way = [one for one in tree.way_to(end) if tree.nodes[one].is_said]
-    # The window is that of the chosen way: from elsewhere as much is shown as there is room for.
+    # The window belongs to the active branch; from elsewhere, as much is shown as fits.
     start = row.window_start if end >= row.window_start and end in tree.way_to(row.leaf) else 0
     shown = frozenset(one for one in way if one >= start)
     found = connection.execute(select(turns).where(mine, turns.c.number >= start).order_by(turns.c.number)).all()
@@ -189,13 +190,13 @@ def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
 
 def _check_parent(tree: TurnTree, parent: int) -> None:
     if not tree.is_place(parent):
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no turn {parent} to go on from", field="data.parent")
+        raise CommandRefused(ErrorCode.NOT_FOUND, f"turn {parent} to continue from does not exist", field="data.parent")
 
 
 def _check_answered(tree: TurnTree, number: int) -> None:
     node = tree.nodes.get(number)
     if node is None:
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no turn {number} to answer", field="data.answers")
+        raise CommandRefused(ErrorCode.NOT_FOUND, f"turn {number} to answer does not exist", field="data.answers")
     if node.role != Role.USER.value:
         raise CommandRefused(
             ErrorCode.INVALID_FIELD, f"turn {number} is an answer; name the turn before it", field="data.answers"
@@ -223,7 +224,7 @@ def _begin(connection: Connection, command: BeginAssist) -> Outcome[BegunAssist]
 
 
 def _take_turn(connection: Connection, command: BeginAssist) -> int:
-    """Store what the user said; only one command at a time may. Returns the turn's number."""
+    """Store the user's turn, and return its number. Only one command at a time may add turns."""
     name, client_id = command.conversation, command.client_id
     assert name is not None
     row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
@@ -242,7 +243,7 @@ def _take_turn(connection: Connection, command: BeginAssist) -> int:
         elif row.last_turn != command.expected_last_turn or command.expected_leaf not in (None, row.leaf):
             raise CommandRefused(
                 ErrorCode.CONFLICT,
-                f"conversation {name!r} has gone on meanwhile",
+                f"conversation {name!r} has changed meanwhile",
                 field="data.conversation",
                 current={"last_turn": row.last_turn},
             )
@@ -273,7 +274,7 @@ def _take_turn(connection: Connection, command: BeginAssist) -> int:
 
 
 def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
-    """Store an answer and tell it, once; False where nobody waits for it any more."""
+    """Store an answer and publish it, once. Returns False if the command has ended before."""
     row = connection.execute(select(assists).where(assists.c.stream == command.stream)).first()
     if row is None:
         return Outcome(value=False)
@@ -281,14 +282,14 @@ def _end(connection: Connection, command: EndAssist) -> Outcome[bool]:
     if row.conversation is not None:
         _end_turn(connection, command, row)
     if not command.is_complete:
-        # Other devices wait for the answer that they saw begin.
+        # Other devices saw the answer begin and wait for it.
         told = () if row.conversation is None else (changed(row.conversation, Change.TURNS, command_id=row.command_id),)
         return Outcome(value=True, events=told)
     return Outcome(value=True, events=(ai_response(row.command_id, row.intent, row.conversation, command.text),))
 
 
 def _end_turn(connection: Connection, command: EndAssist, assist: Any) -> None:
-    """The answer's turn, where there is one; the way that was chosen meanwhile stays the chosen one."""
+    """Add the answer's turn, if there is one. A branch that was activated meanwhile stays active."""
     client_id, name = assist.client_id, assist.conversation
     row = find_conversation(connection, client_id, name)
     leaf = int(row.leaf)
@@ -307,7 +308,7 @@ def _end_turn(connection: Connection, command: EndAssist, assist: Any) -> None:
         )
         leaf = number if leaf == assist.turn else leaf
     elif leaf == assist.turn:
-        # It is answered as it was before.
+        # The earlier answer becomes active again.
         leaf = tree_of(connection, client_id, name).newest_end(leaf)
     choose_leaf(connection, client_id, name, leaf)
     connection.execute(
@@ -319,7 +320,7 @@ def _end_turn(connection: Connection, command: EndAssist, assist: Any) -> None:
 def ai_response(
     command_id: str, intent: str | None, conversation: str | None, text: str, *, command: str | None = None
 ) -> LogEvent:
-    """An answer as every device is told of it; ``command`` asked for it, where that was neither `assist` nor `generate`."""
+    """Build the event that sends an answer to every device. ``command`` names the command if neither `assist` nor `generate`."""
     analysis, is_cut = cut_analysis(text)
     data: dict[str, Any] = {
         "command": command or ("generate" if intent is None else "assist"),

@@ -1,4 +1,4 @@
-"""Making code fit: the lines around the cursor stay, what is far away goes first, and what went is told. Pure."""
+"""Shortens code to fit, keeping the lines around the cursor, and records the lines left out. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ class CodeWindow:
     """The part of a text that the model is shown."""
 
     text: str
-    """Whole lines."""
+    """Complete lines."""
     lines_before: int
-    """Lines left out above it."""
+    """Number of lines left out above it."""
     lines_after: int
-    """Lines left out below it."""
+    """Number of lines left out below it."""
     cursor: int | None
-    """Offset of the cursor in ``text``, characters."""
+    """Offset of the cursor in ``text``, in characters."""
 
     @property
     def is_whole(self) -> bool:
-        """True when nothing was left out."""
+        """True if nothing was left out."""
         return self.lines_before == 0 and self.lines_after == 0
 
 
 def window_around(content: str, cursor: int | None, maximum_characters: int) -> CodeWindow | None:
-    """As many whole lines nearest to the cursor (or to the start) as fit; None where not even the cursor's line does.
+    """Select as many complete lines around the cursor (or from the start) as fit; None if the cursor's line alone
+    does not.
 
-    The line nearer to the cursor is taken first, of two as near the one above.
+    Lines nearer to the cursor come first; of two at the same distance, the one above.
     """
     if len(content) <= maximum_characters:
         return CodeWindow(text=content, lines_before=0, lines_after=0, cursor=cursor)
@@ -43,7 +44,7 @@ def window_around(content: str, cursor: int | None, maximum_characters: int) -> 
         takes_above = above >= 0 and (below >= len(lines) or at - above <= below - at)
         line = lines[above] if takes_above else lines[below]
         if len(line) > room:
-            # Nothing beyond a line that has no room: the window is one piece.
+            # The window is contiguous, so lines beyond one that does not fit are excluded.
             if takes_above:
                 above = -1
             else:

@@ -1,4 +1,4 @@
-"""What is said of an answer once it is whole: code blocks in it, and whether a person should look. Pure."""
+"""Fields computed from a complete answer: its code blocks, and if it needs review. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from protocol.events import Done, FinishReason
 __all__ = ["ANALYSIS_BYTES", "CompletionRule", "Dropped", "code_blocks", "cut_analysis"]
 
 SURE = 0.8
-"""Below this confidence a person should look."""
+"""Answers below this confidence need review."""
 ANALYSIS_BYTES = 16 * 1024
-"""Most of an answer, as JSON, that is told to every device."""
+"""Maximum size, as JSON, of the part of an answer that is sent to every device."""
 
 _OPENING = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^\s`]*)[^`\n]*$")
 
 
 @frozen(kw_only=True)
 class Dropped:
-    """What the model was not shown of what it might have been."""
+    """Parts of the context that the model was not shown."""
 
     lines_before: int = 0
-    """Lines of code above the part that it saw."""
+    """Lines of code above the visible part."""
     lines_after: int = 0
     """Lines below it."""
     turns: int = 0
     """Older turns of the conversation."""
 
     def as_data(self) -> dict[str, int] | None:
-        """For `done`; None where nothing was dropped."""
+        """The field of `done`; None if nothing was dropped."""
         data = {"lines_before": self.lines_before, "lines_after": self.lines_after, "turns": self.turns}
         return data if any(data.values()) else None
 
 
 @frozen(kw_only=True)
 class CompletionRule:
-    """Makes the fields that `done` of one command has besides a generation's; called by the inference room."""
+    """Computes the additional fields of a command's `done`; called by the inference service."""
 
     intent: Intent | None = None
-    """None for a turn of plain `generate`, which has nothing but `dropped`."""
+    """None for a plain `generate`, which has only `dropped`."""
     content: str = ""
-    """What the client sent, to tell code that differs from it."""
+    """The client's code, for comparison with the answer's."""
     language: str | None = None
     dropped: Dropped = field(factory=Dropped)
 
     def __call__(self, text: str, done: Done) -> dict[str, Any]:
-        """The fields, JSON values."""
+        """Return the fields as JSON values."""
         fields: dict[str, Any] = {}
         if self.intent is not None:
             blocks = code_blocks(text, self.language)
@@ -67,7 +67,7 @@ class CompletionRule:
         return fields if dropped is None else {**fields, "dropped": dropped}
 
     def _requires_review(self, blocks: list[dict[str, Any]], done: Done) -> bool:
-        """A person should look where the model was unsure or cut short, or where code would change."""
+        """True if the model was uncertain or cut off, or if code would change."""
         if done.confidence is None or done.confidence < SURE or done.finish_reason is FinishReason.LENGTH:
             return True
         changes = any(block["code"].strip() != self.content.strip() for block in blocks)
@@ -75,10 +75,10 @@ class CompletionRule:
 
 
 def code_blocks(text: str, language: str | None = None) -> list[dict[str, Any]]:
-    """The fenced code blocks of a Markdown text: `{language, code, is_complete}`, in order.
+    """Return the fenced code blocks of a Markdown text in order: `{language, code, is_complete}`.
 
-    A fence without a language has ``language``. As CommonMark says, a block that is never closed runs to the
-    end; then `is_complete` is false.
+    Fences without a language get ``language``. As in CommonMark, a block that is never closed extends to the end; its
+    `is_complete` is false.
     """
     blocks: list[dict[str, Any]] = []
     fence: str | None = None
@@ -109,7 +109,7 @@ def code_blocks(text: str, language: str | None = None) -> list[dict[str, Any]]:
 
 
 def cut_analysis(text: str, maximum_bytes: int = ANALYSIS_BYTES) -> tuple[str, bool]:
-    """As much of the text as fits as JSON, and whether it was cut."""
+    """Return as much of the text as fits as JSON, and True if it was truncated."""
     if len(encode([text])) <= maximum_bytes:
         return text, False
     low, high = 0, min(len(text), maximum_bytes)

@@ -1,4 +1,4 @@
-"""From a command to a prompt that the model's context holds: what to leave out next, decided step by step. Pure."""
+"""Fits a command into the model's context by deciding, step by step, what to leave out next. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from protocol.validation import text_problem
 __all__ = ["PromptPlan", "answer_room", "plan_of", "shrink"]
 
 ANSWER_TOKENS = 1024
-"""So much of the context is kept free for the answer, or a quarter of it where that is less."""
+"""Tokens of the context reserved for the answer, or a quarter of the context if that is less."""
 NEAR_CHARACTERS = 2000
-"""Code so near to the cursor stays until the older turns have gone."""
+"""Code within this distance of the cursor is kept until the older turns are gone."""
 
 
 @frozen(kw_only=True)
 class PromptPlan:
-    """A prompt in the making."""
+    """A prompt under construction."""
 
     source: Assist | Generate = field(repr=False)
     turns: Sequence[StoredTurn] = field(default=(), repr=False)
-    """Of the conversation, as many as the model is shown."""
+    """The conversation's turns that the model is shown."""
     code: CodeWindow = field(repr=False)
     turns_before: int = 0
-    """How many older ones are not shown."""
+    """Number of older turns that are not shown."""
     asked: AskedTurn | None = None
-    """The turn of the user that is answered again."""
+    """The user's turn that is answered again."""
 
     @property
     def intent(self) -> Intent | None:
-        """Of `assist`."""
+        """The intent of `assist`."""
         return self.source.intent if isinstance(self.source, Assist) else None
 
     @property
     def content(self) -> str:
-        """What the user said, as it is kept."""
+        """The user's message as it is stored."""
         if isinstance(self.source, Assist):
             return self.source.content
         if self.asked is not None:
@@ -54,19 +54,19 @@ class PromptPlan:
 
     @property
     def message(self) -> str:
-        """What the model is sent for it."""
+        """The user's message as the model receives it."""
         if isinstance(self.source, Assist):
             return user_text(self.source, self.code)
         return self.content if self.asked is None or self.asked.prompt is None else self.asked.prompt
 
     def generate(self, max_tokens: int | None = None) -> Generate:
-        """The request to the engine."""
+        """Build the engine's request."""
         history = history_of(self.turns)
         if isinstance(self.source, Assist):
             return Generate(
                 messages=with_history(SYSTEM, history, self.message),
                 max_tokens=max_tokens,
-                # The likeliest answer, the same each time: code is no place for chance.
+                # Greedy decoding, so that the answer is always the same: randomness does not help code.
                 temperature=0.0,
                 seed=0,
                 on_disconnect=self.source.on_disconnect,
@@ -79,7 +79,7 @@ class PromptPlan:
         return attrs.evolve(self.source, messages=messages, conversation=None, parent=None, answers=None)
 
     def rule(self) -> CompletionRule:
-        """What makes the last fields of `done`."""
+        """Return the rule for the last fields of `done`."""
         dropped = Dropped(
             lines_before=self.code.lines_before, lines_after=self.code.lines_after, turns=self.turns_before
         )
@@ -99,14 +99,14 @@ def plan_of(
     turns_before: int = 0,
     asked: AskedTurn | None = None,
 ) -> PromptPlan:
-    """The whole of it. Raises `CommandRefused` for a `generate` that is no turn of a conversation.
+    """Build a plan with everything included. Raises `CommandRefused` for a `generate` that is not a valid turn.
 
-    So it does for an `assist` that does not say again what was ``asked``.
+    Also raises it for an `assist` whose content differs from ``asked``, the turn that it answers again.
     """
     if isinstance(source, Assist) and asked is not None and source.content != asked.content:
         raise CommandRefused(
             ErrorCode.INVALID_FIELD,
-            "content must be what was said in the turn that is answered again",
+            "content must equal that of the turn that is answered again",
             field="data.content",
         )
     if isinstance(source, Generate):
@@ -122,7 +122,7 @@ def _check_turn(generate: Generate) -> None:
         if generate.messages and [one.role for one in generate.messages] != [Role.SYSTEM]:
             raise CommandRefused(
                 ErrorCode.INVALID_FIELD,
-                "a turn that is answered again has been said; only a system message may be given with it",
+                "only a system message may be given when a turn is answered again",
                 field="data.messages",
             )
         return
@@ -132,12 +132,12 @@ def _check_turn(generate: Generate) -> None:
     if roles not in ([Role.USER], [Role.SYSTEM, Role.USER]):
         raise CommandRefused(
             ErrorCode.INVALID_FIELD,
-            "a turn of a conversation is one message of the user, with a system message before it or not; "
-            "what was said before is kept here",
+            "a turn of a conversation is one user message, optionally preceded by a system message; "
+            "the server keeps the history",
             field="data.messages",
         )
     for index, one in enumerate(generate.messages):
-        # A system message may be left empty; a question has something in it.
+        # A system message may be empty, a question may not.
         problem = text_problem(one.content) if one.role is Role.USER or one.content.strip() else None
         if problem is not None:
             at = f"data.messages[{index}].content"
@@ -145,19 +145,18 @@ def _check_turn(generate: Generate) -> None:
 
 
 def answer_room(context_tokens: int, max_tokens: int | None) -> int:
-    """Tokens of the context that a prompt must leave to the answer."""
+    """Tokens of the context that a prompt must leave for the answer."""
     return min(ANSWER_TOKENS, context_tokens // 4) if max_tokens is None else max_tokens
 
 
 def shrink(plan: PromptPlan, prompt_tokens: int, room_tokens: int, context_tokens: int) -> PromptPlan:
-    """A smaller draft: far-away code goes first, then the older half of the turns, then the nearer code.
+    """Return a smaller plan: distant code goes first, then the older half of the turns, then nearby code.
 
-    ``prompt_tokens`` is what the draft takes and ``room_tokens`` what it may. Raises `CommandRefused` with both
-    numbers where nothing is left that may be left out.
+    ``prompt_tokens`` is the current size and ``room_tokens`` the limit. Raises `CommandRefused` with both numbers if nothing more can be left out.
     """
     if plan.intent is not None and plan.intent is not Intent.ASK:
         assert isinstance(plan.source, Assist)
-        # As many characters as the tokens too many are likely to be, and a little more.
+        # Estimated characters for the excess tokens, with a small margin.
         whole = sum(len(one.content) for one in plan.generate().messages or ())
         too_many = int((prompt_tokens - room_tokens) * whole / prompt_tokens * 1.05) + 1
         wanted = len(plan.code.text) - too_many

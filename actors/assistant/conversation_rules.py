@@ -1,7 +1,7 @@
-"""How long a conversation may be, on disk and in the model's context. Pure.
+"""Limits of conversations, in storage and in the model's context. Pure functions.
 
-In both places the older half goes at once and not one turn at a time: as long as nothing goes, each prompt begins
-with the whole prompt before it, and the prefix cache has all of that.
+In both, the older half is dropped at once rather than single turns: as long as nothing is dropped, each prompt begins
+with the whole previous prompt, which the prefix cache holds.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ __all__ = [
 
 MAXIMUM_TURNS = 400
 MAXIMUM_BYTES = 2 * 1024 * 1024
-"""Of a conversation's turns, with what the model was sent for them."""
+"""Size of a conversation's turns, including the prompts sent for them."""
 MAXIMUM_CONVERSATIONS = 1000
-"""Of one client, deleted ones with them until they are forgotten."""
+"""Conversations of one client, including deleted ones until they are pruned."""
 MAXIMUM_ITEMS = 4096
-"""Of one conversation, turns and items that nobody said together."""
+"""Turns and steps of one conversation together."""
 MAXIMUM_ITEM_BYTES = 4 * 1024 * 1024
-"""Of one conversation's items: no model reads more, and one reader must not hold up the others."""
+"""Size of one conversation's items: no model reads more, and a single reader must not block the others."""
 
 
 @frozen(kw_only=True)
 class StoredTurn:
-    """One turn as the next prompt needs it."""
+    """A turn, with the data that the next prompt needs."""
 
     number: int
     role: Role
     text: str = field(repr=False)
-    """As the model is sent it."""
+    """The text that the model receives."""
     bytes: int = 0
 
 
 @frozen(kw_only=True)
 class AskedTurn:
-    """What the user said in a turn that is answered again."""
+    """The user's message in a turn that is answered again."""
 
     number: int
     content: str = field(repr=False)
     prompt: str | None = field(repr=False)
-    """What the model was sent for it, where that was more."""
+    """The prompt sent for it, if it differs from the content."""
     intent: str | None
 
 
 def first_kept(numbers_and_bytes: Sequence[tuple[int, int]]) -> int | None:
-    """Number of the first turn to keep, where a conversation has outgrown its bounds; None where it has not."""
+    """Number of the first turn to keep if a conversation exceeds its limits, else None."""
     count, size = len(numbers_and_bytes), sum(one[1] for one in numbers_and_bytes)
     if count <= MAXIMUM_TURNS and size <= MAXIMUM_BYTES:
         return None
@@ -74,7 +74,7 @@ def first_kept(numbers_and_bytes: Sequence[tuple[int, int]]) -> int | None:
 
 
 def half_window(turns: Sequence[StoredTurn]) -> Sequence[StoredTurn]:
-    """The newer half, beginning with something that the user said; empty where there is no such half."""
+    """The newer half, beginning with a message of the user; possibly empty."""
     kept = list(turns[(len(turns) + 1) // 2 :])
     while kept and kept[0].role is not Role.USER:
         kept.pop(0)
@@ -82,7 +82,7 @@ def half_window(turns: Sequence[StoredTurn]) -> Sequence[StoredTurn]:
 
 
 def history_of(turns: Sequence[StoredTurn]) -> list[ChatMessage]:
-    """The turns as chat messages, user and assistant by turns: what was never answered is left out."""
+    """Convert turns to alternating messages of user and assistant. Unanswered messages are left out."""
     messages: list[ChatMessage] = []
     for turn in turns:
         if messages and messages[-1].role is turn.role:
@@ -96,15 +96,15 @@ def history_of(turns: Sequence[StoredTurn]) -> list[ChatMessage]:
 
 
 def check_capacity(row: Any, held: int, count: int, size: int, field: str) -> None:
-    """Raises `CommandRefused` where so many items more are too many for a conversation that has ``held``.
+    """Raise `CommandRefused` if a conversation with ``held`` items has no capacity for ``count`` more.
 
-    One that forgets its oldest turns has room for whatever may be added to any.
+    A conversation that forgets its oldest turns always has capacity.
     """
     bytes_before = row.bytes if row.keeps_all else 0
     held = held if row.keeps_all else 0
     if held + count > MAXIMUM_ITEMS or bytes_before + size > MAXIMUM_ITEM_BYTES:
         message = (
-            f"this conversation has {held} items and {bytes_before} bytes, of {MAXIMUM_ITEMS} and {MAXIMUM_ITEM_BYTES} at most; "
-            "begin another one"
+            f"this conversation has {held} items and {bytes_before} bytes, and may have at most {MAXIMUM_ITEMS} and {MAXIMUM_ITEM_BYTES}; "
+            "start another one"
         )
         raise CommandRefused(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, field=field)

@@ -1,4 +1,4 @@
-"""Reading, listing, choosing a way of and deleting conversations: plain synchronous functions over a connection."""
+"""Storage of conversations: read, list, search, select a branch, delete. Synchronous functions over a connection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 PAGE_BYTES = 512 * 1024
-"""A page of turns has no more than this, so that its frame fits."""
+"""Maximum size of a page of turns, so that its frame fits."""
 EXCERPT_CHARACTERS = 400
 
 
@@ -115,7 +115,9 @@ def _get(connection: Connection, owned: Owned) -> ConversationTurns:
 def _page(
     connection: Connection, owned: Owned, tree: TurnTree, way: Sequence[int], numbers: Sequence[int], *, from_end: bool
 ) -> list[Turn]:
-    """These turns, oldest first; of those that are too long together the first, or ``from_end`` the last."""
+    """Return these turns, oldest first. If they are too long for a page, keep the first ones, or ``from_end`` the
+    last.
+    """
     if not numbers:
         return []
     mine = turns_of(owned.client_id, owned.data.conversation)
@@ -131,7 +133,7 @@ def _page(
     for one in rows:
         if one.number not in wanted:
             continue
-        # As JSON: what has to be escaped takes up to six times its bytes.
+        # As JSON, because escaped characters take up to six bytes.
         size += len(encode([one.content]))
         if page and size > PAGE_BYTES:
             break
@@ -157,7 +159,7 @@ def _page(
 def _steps(
     connection: Connection, mine: Any, tree: TurnTree, way: Sequence[int], numbers: Sequence[int]
 ) -> dict[int, list[str]]:
-    """What nobody said behind each of these turns of the chosen way, by the turn's number."""
+    """Return the steps that follow each of these turns on the active branch, by the turn's number."""
     behind: dict[int, int] = {}
     last = 0
     for one in way:
@@ -205,7 +207,7 @@ def _search(connection: Connection, owned: Owned) -> ConversationHits:
 
 
 def _excerpt(content: str, text: str) -> str:
-    # Of a case that only the database folds, the beginning is shown.
+    # If only the database folds the case, the beginning is shown.
     place = max(0, content.lower().find(text.lower()))
     start = max(0, place - (EXCERPT_CHARACTERS - len(text)) // 2)
     return content[start : start + EXCERPT_CHARACTERS]
@@ -229,7 +231,7 @@ def _delete(connection: Connection, owned: Owned) -> Outcome[ConversationDeleted
 
 
 def forget_conversation(connection: Connection, client_id: str, name: str) -> int:
-    """Delete all of it but the mark that its name was taken; returns how many turns it had."""
+    """Delete a conversation except for the record that its name was used. Returns its number of turns."""
     gone = connection.execute(delete(turns).where(turns_of(client_id, name))).rowcount
     connection.execute(
         update(conversations)
@@ -250,7 +252,7 @@ def forget_conversation(connection: Connection, client_id: str, name: str) -> in
 
 
 def _choose(connection: Connection, owned: Owned) -> Outcome[Conversation]:
-    """An answer that is being made goes on where it was asked for, whichever way is chosen meanwhile."""
+    """Select a branch. A running answer continues on the branch where it was requested."""
     wanted: ConversationChoose = owned.data
     row = find_conversation(connection, owned.client_id, wanted.conversation)
     tree = tree_of(connection, owned.client_id, wanted.conversation)

@@ -1,7 +1,7 @@
-"""Turns of a conversation as items of OpenAI's API, and items as turns. Pure.
+"""Converts turns of a conversation to items of OpenAI's API, and items to turns. Pure functions.
 
-What somebody said is a turn that has the item beside it; calls, results and instructions are turns that nobody said. So each
-item comes back as it was given, and each turn of `chat` can be read as an item.
+A message is stored as a turn together with its item; calls, results and instructions are turns that are not messages.
+So each item is returned as it was given, and each turn of `chat` can be read as an item.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _OF_TURN = re.compile(r"msg_turn_([0-9]{1,16})")
 
 @frozen(kw_only=True)
 class ItemTurn:
-    """An item as it is kept."""
+    """An item as it is stored."""
 
     role: str
-    """`user` or `assistant` of what was said; else `system`, `call`, `result` or `reasoning`."""
+    """`user` or `assistant` for messages; else `system`, `call`, `result` or `reasoning`."""
     content: str = field(repr=False)
-    """What people see of it."""
+    """The text shown to people."""
     item: str = field(repr=False)
-    """The item itself, JSON in ASCII."""
+    """The item itself, as ASCII JSON."""
     is_partial: bool = False
 
 
 def as_turn(item: dict[str, Any]) -> ItemTurn:
-    """An item that has passed its transport's checks, as a turn."""
+    """Convert an item, which the transport has checked, to a turn."""
     text = json.dumps(item)
     kind = item["type"]
     if kind == "message":
@@ -49,7 +49,7 @@ def as_turn(item: dict[str, Any]) -> ItemTurn:
 
 
 def as_item(row: Any, *, text: str | None = None) -> dict[str, Any]:
-    """A stored turn as an item; ``text`` in place of what was said, where the model was sent something else."""
+    """Convert a stored turn to an item; ``text`` replaces the message if the model was sent a different one."""
     if row.item is not None:
         item: dict[str, Any] = json.loads(row.item)
         return item
@@ -66,18 +66,18 @@ def as_item(row: Any, *, text: str | None = None) -> dict[str, Any]:
 
 
 def number_in(item_id: str) -> int | None:
-    """Number of the turn of `chat` that `as_item` has called so; None for other ids."""
+    """Return the number of the turn of `chat` that `as_item` gave this id; None for other ids."""
     found = _OF_TURN.fullmatch(item_id)
     return None if found is None else int(found[1])
 
 
 def step_line(role: str, content: str) -> str:
-    """One line for people about what nobody said."""
+    """Format a step as one line for people."""
     words = {"system": "instructions: ", "call": "called ", "result": "result: ", "reasoning": "thought: "}
     line = words.get(role, "") + " ".join(content.split())
     return line if len(line) <= MAXIMUM_STEP_CHARACTERS else line[: MAXIMUM_STEP_CHARACTERS - 1] + "…"
 
 
 def _plain(text: str) -> str:
-    """As a database keeps it: no U+0000, no half of a surrogate pair."""
+    """Replace what a database cannot store: U+0000 and lone surrogates."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,4 +1,4 @@
-"""Conversations as OpenAI's API has them, in the tables of all conversations: plain synchronous functions over a connection."""
+"""Storage of conversations in the form of OpenAI's API, in the same tables. Synchronous functions over a connection."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ __all__ = ["OPERATIONS", "QUERIES", "READS", "WRITES"]
 
 
 def _find(connection: Connection, client_id: str, name: str, field: str = "id") -> Any:
-    """Its row. Raises `CommandRefused`; one that was deleted, and another client's, are not told from one that never was."""
+    """Return its row. Raises `CommandRefused`; deleted conversations, and those of other clients, are reported as
+    missing.
+    """
     row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
     if row is None or row.deleted_ms is not None:
         message = f"Conversation with id {name!r} not found."
@@ -60,7 +62,7 @@ def _find(connection: Connection, client_id: str, name: str, field: str = "id") 
 
 
 def _find_unlocked(connection: Connection, client_id: str, name: str, field: str = "conversation_id") -> Any:
-    """Its row, where nothing is being answered in it. Raises `CommandRefused`."""
+    """Return its row if nothing is being answered in it. Raises `CommandRefused`."""
     row = _find(connection, client_id, name, "id" if field == "conversation_id" else field)
     if row.running_command is not None:
         message = f"Conversation {name!r} is being answered: wait for that response, or cancel it."
@@ -99,7 +101,9 @@ def _label(connection: Connection, command: LabelItems) -> Outcome[ItemConversat
 
 
 def _forget(connection: Connection, owned: ForgetItems) -> Outcome[bool]:
-    """Its items go with it. A response that is being made in it goes on, and is added nowhere; an answer of `chat` is waited for."""
+    """Delete a conversation with its items. A running response continues and is not added; an answer of `chat` is
+    waited for.
+    """
     row = _find(connection, owned.client_id, owned.id)
     if row.running_command is not None and not row.running_command.startswith("resp_"):
         _find_unlocked(connection, owned.client_id, owned.id)
@@ -122,10 +126,10 @@ def _append(
     field: str | None,
     parent: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Store items behind ``parent``, or the end of the chosen way; returns them with the ids that they have here.
+    """Store items after ``parent``, by default the end of the active branch. Returns them with their ids here.
 
-    The chosen way goes on with them where it ended there. Raises `CommandRefused` where they are too many, but not
-    without a ``field``: what has ended is added whatever it takes.
+    Extends the active branch if that ended there. Raises `CommandRefused` if they are too many, except without a
+    ``field``: a completed response is always added.
     """
     client_id, name = row.client_id, row.name
     if field is not None:
@@ -138,7 +142,7 @@ def _append(
     behind = int(row.leaf) if parent is None else parent
     is_chosen = behind == row.leaf
     for number, one in enumerate(items, int(row.last_turn) + 1):
-        # The same item sent again is one more item, and needs another name to be told from the first.
+        # An item sent again is another item, and needs an id of its own.
         is_known = one["id"] in taken or number_in(one["id"]) is not None
         item = {**one, "id": f"item_{name.removeprefix('conv_')[:64]}_{number}"} if is_known else one
         taken.add(item["id"])
@@ -163,7 +167,7 @@ def _append(
 
 
 def _delete_item(connection: Connection, command: DeleteItem) -> Outcome[ItemConversation]:
-    """What followed it follows what it followed."""
+    """Delete an item, and attach its successors to its predecessor."""
     row = _find_unlocked(connection, command.client_id, command.id)
     found = _find_item(connection, command)
     mine = turns_of(command.client_id, command.id)
@@ -203,7 +207,7 @@ def _read_item(connection: Connection, owned: ReadItem) -> dict[str, Any]:
 
 
 def _list(connection: Connection, wanted: ListItems) -> ItemPage:
-    """Of the chosen way."""
+    """List the items of the active branch."""
     row = _find(connection, wanted.client_id, wanted.id)
     numbers = tree_of(connection, wanted.client_id, wanted.id).way_to(row.leaf)
     if not wanted.is_ascending:
@@ -224,7 +228,7 @@ def _list(connection: Connection, wanted: ListItems) -> ItemPage:
 
 
 def _context(connection: Connection, owned: ReadItemContext) -> ItemConversation:
-    """With the items of its chosen way, for a response that is about to be made in it."""
+    """Return the conversation with the items of its active branch, for a new response in it."""
     row = _find_unlocked(connection, owned.client_id, owned.id, "body.conversation")
     tree = tree_of(connection, owned.client_id, owned.id)
     check_capacity(row, len(tree.nodes), 0, 0, "body.conversation")
@@ -239,7 +243,7 @@ def _hold(connection: Connection, command: HoldConversation) -> Outcome[bool]:
     if row.version != command.version:
         raise CommandRefused(
             ErrorCode.CONFLICT,
-            f"Conversation {command.id!r} has changed while this response began; send it again.",
+            f"Conversation {command.id!r} has changed while this response started; send the request again.",
             field="body.conversation",
         )
     held = len(tree_of(connection, command.client_id, command.id).nodes)
@@ -253,7 +257,9 @@ def _hold(connection: Connection, command: HoldConversation) -> Outcome[bool]:
 
 
 def _release(connection: Connection, command: ReleaseConversation) -> Outcome[bool]:
-    """Add what the response came to, once; nothing where the conversation was deleted, or is not held for it any more."""
+    """Add the response's items once. Does nothing if the conversation was deleted, or is not held by this response
+    any more.
+    """
     row = connection.execute(select(conversations).where(is_conversation(command.client_id, command.id))).first()
     if row is None or row.deleted_ms is not None or row.running_command != command.response_id:
         return Outcome(value=False)
@@ -269,7 +275,7 @@ def _release(connection: Connection, command: ReleaseConversation) -> Outcome[bo
 
 
 def _told(command: ReleaseConversation) -> LogEvent:
-    """To the client's devices: the answer, or that there is none."""
+    """Build the event for the client's devices: the answer, or a change without one."""
     said = [as_turn(one) for one in command.output]
     text = "\n\n".join(one.content for one in said if one.role == "assistant")
     if not text:
@@ -284,14 +290,14 @@ WRITES: dict[type, Operation[Any, Any]] = {
     AddItems: Operation("add_items", _add, list[dict[str, Any]]),
     DeleteItem: Operation("delete_item", _delete_item, ItemConversation),
 }
-"""Request → what it writes."""
+"""Write operations by request."""
 READS: dict[type, Query[Any, Any]] = {
     ReadItems: Query("read_items", _read),
     ReadItemContext: Query("read_item_context", _context),
     ReadItem: Query("read_item", _read_item),
     ListItems: Query("list_items", _list),
 }
-"""Request → what it reads."""
+"""Queries by request."""
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *WRITES.values(),

@@ -1,4 +1,4 @@
-"""What the assistant takes and tells. Other rooms import this file and nothing else of the room."""
+"""Messages of the assistant. Other services import nothing else of it."""
 
 from __future__ import annotations
 
@@ -58,49 +58,49 @@ __all__ = [
 
 @frozen(kw_only=True)
 class StartTurn(Request[GenerationStarted]):
-    """Begin to answer `assist`, or `generate` with a conversation; its events are told to ``follower``.
+    """Start to answer `assist`, or `generate` with a conversation, and send the events to ``subscriber``.
 
-    What the user said is on disk when this is answered. Refused with `CommandRefused`; then nothing is stored.
+    The user's turn is stored when this returns. If refused with `CommandRefused`, nothing is stored.
     """
 
     client_id: str
     device_id: str
     stream: str
-    """Unique name chosen by the asker."""
+    """Unique name chosen by the caller."""
     data: Assist | Generate = field(repr=False)
     key: IdempotencyKey
-    """Also names the command to the client's other devices."""
+    """Also identifies the command to the client's other devices."""
     domain: str = ""
-    """Security domain: only requests of one domain share kept keys and values."""
+    """Security domain: only requests of one domain share cached keys and values."""
     subscriber: ActorRef[GenerationEvent]
 
 
 @frozen(kw_only=True)
 class TurnAnswer:
-    """A whole answer, already on disk and told to the client's devices."""
+    """A complete answer, already stored and sent to the client's devices."""
 
     text: str = field(repr=False)
     done: Done
     fields: Mapping[str, Any]
-    """What `done` has besides: intent, suggestions and so on, JSON values."""
+    """Additional fields of `done`: intent, suggestions and so on, JSON values."""
 
 
 @frozen(kw_only=True)
 class AnswerTurn(Request[TurnAnswer]):
-    """Answer whole. Cancelling the ask cancels the answer. Refused with `CommandRefused`."""
+    """Answer in one piece. Cancelling the request cancels the answer. Refused with `CommandRefused`."""
 
     client_id: str
     data: Assist | Generate = field(repr=False)
     max_tokens: int | None = None
-    """For an `Assist`, which names none itself."""
+    """For an `Assist`, which has no such field itself."""
     domain: str = ""
     caller: str = ""
-    """Which of those who share the client id asks."""
+    """Tells apart the programs that share a client id."""
 
 
 @frozen(kw_only=True)
 class ListConversations(Request[ConversationPage]):
-    """The client's conversations."""
+    """List the client's conversations."""
 
     client_id: str
     device_id: str
@@ -110,7 +110,7 @@ class ListConversations(Request[ConversationPage]):
 
 @frozen(kw_only=True)
 class GetConversation(Request[ConversationTurns]):
-    """One conversation with its turns. Refused with `CommandRefused`: `not_found`."""
+    """Read one conversation with its turns. Refused with `CommandRefused`: `not_found`."""
 
     client_id: str
     device_id: str
@@ -120,7 +120,7 @@ class GetConversation(Request[ConversationTurns]):
 
 @frozen(kw_only=True)
 class SearchConversations(Request[ConversationHits]):
-    """Turns of the client that contain a text."""
+    """Find turns of the client that contain a text."""
 
     client_id: str
     data: ConversationSearch
@@ -128,7 +128,7 @@ class SearchConversations(Request[ConversationHits]):
 
 @frozen(kw_only=True)
 class DeleteConversation(Request[ConversationDeleted]):
-    """Forget a conversation. Refused with `CommandRefused`: `not_found`, or `conflict` while it is answered."""
+    """Delete a conversation. Refused with `CommandRefused`: `not_found`, or `conflict` while it is being answered."""
 
     client_id: str
     device_id: str
@@ -138,7 +138,7 @@ class DeleteConversation(Request[ConversationDeleted]):
 
 @frozen(kw_only=True)
 class ChooseWay(Request[Conversation]):
-    """Choose another way of a conversation. Refused with `CommandRefused`: `not_found`."""
+    """Select another branch of a conversation. Refused with `CommandRefused`: `not_found`."""
 
     client_id: str
     device_id: str
@@ -152,7 +152,7 @@ CONVERSATION_REQUESTS: dict[type, type] = {
     ConversationChoose: ChooseWay,
     ConversationDelete: DeleteConversation,
 }
-"""Wire class → the request that the assistant is asked."""
+"""The assistant's request for each wire class."""
 
 
 # --- conversations as OpenAI's API has them: items --------------------------------------------------------
@@ -160,7 +160,7 @@ CONVERSATION_REQUESTS: dict[type, type] = {
 
 @frozen(kw_only=True)
 class ItemConversation:
-    """A conversation without its turns, or with its items."""
+    """A conversation, with or without its items."""
 
     id: str
     """Its name."""
@@ -168,16 +168,16 @@ class ItemConversation:
     """POSIX milliseconds."""
     metadata: dict[str, Any]
     version: int = 0
-    """Counts every change of its items."""
+    """Incremented with every change of its items."""
     leaf: int = 0
-    """Number of the last turn of its chosen way."""
+    """Number of the last turn of its active branch."""
     items: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    """Those of its chosen way, oldest first, where they were asked for."""
+    """Items of its active branch, oldest first, if requested."""
 
 
 @frozen(kw_only=True)
 class ItemPage:
-    """Some items of a conversation."""
+    """A page of a conversation's items."""
 
     items: tuple[dict[str, Any], ...] = field(repr=False)
     has_more: bool
@@ -185,21 +185,21 @@ class ItemPage:
 
 @frozen(kw_only=True)
 class BeginItems(Request[ItemConversation]):
-    """Begin a conversation that forgets nothing.
+    """Create a conversation that keeps all of its items.
 
-    Refused with `CommandRefused`: `conflict` where the client has too many; then nothing is stored.
+    Refused with `CommandRefused`: `conflict` if the client has too many; then nothing is stored.
     """
 
     client_id: str
     conversation: ItemConversation
     items: tuple[dict[str, Any], ...] = field(repr=False)
-    """What it begins with, each with an id."""
+    """Its first items, each with an id."""
     key: IdempotencyKey | None = None
 
 
 @frozen(kw_only=True)
 class OwnedItems:
-    """One client's conversation; another's is refused with `not_found`, as if there were none."""
+    """A conversation of one client. Refused with `not_found` if it belongs to another."""
 
     client_id: str
     id: str
@@ -207,29 +207,35 @@ class OwnedItems:
 
 @frozen(kw_only=True)
 class ReadItems(OwnedItems, Request[ItemConversation]):
-    """The conversation without its items."""
+    """Read a conversation without its items."""
 
 
 @frozen(kw_only=True)
 class ReadItemContext(OwnedItems, Request[ItemConversation]):
-    """With the items of its chosen way, for a response that goes on from them. Refused too: `conflict` while it is answered."""
+    """Read a conversation with the items of its active branch, to continue it. Also refused with `conflict` while it
+    is being answered.
+    """
 
 
 @frozen(kw_only=True)
 class ForgetItems(OwnedItems, Request[bool]):
-    """Forget it for good, also while a response is made in it. Refused too: `conflict` while another command is answered in it."""
+    """Delete a conversation, even while a response is made in it. Also refused with `conflict` while another command
+    is answered in it.
+    """
 
 
 @frozen(kw_only=True)
 class LabelItems(OwnedItems, Request[ItemConversation]):
-    """Replace its metadata."""
+    """Replace a conversation's metadata."""
 
     metadata: dict[str, Any]
 
 
 @frozen(kw_only=True)
 class AddItems(OwnedItems, Request[list[dict[str, Any]]]):
-    """Add items behind its chosen way; answers them with the ids that they have here. Refused too: `conflict` while it is answered."""
+    """Append items to the active branch; returns them with their ids here. Also refused with `conflict` while it is
+    being answered.
+    """
 
     items: tuple[dict[str, Any], ...] = field(repr=False)
     key: IdempotencyKey | None = None
@@ -237,7 +243,7 @@ class AddItems(OwnedItems, Request[list[dict[str, Any]]]):
 
 @frozen(kw_only=True)
 class ListItems(OwnedItems, Request[ItemPage]):
-    """A page of its items. Refused too: `invalid_field` for an ``after`` that is no item of its chosen way."""
+    """Read a page of items. Also refused with `invalid_field` if ``after`` is not an item of the active branch."""
 
     after: str | None
     limit: int
@@ -246,49 +252,51 @@ class ListItems(OwnedItems, Request[ItemPage]):
 
 @frozen(kw_only=True)
 class OwnedItem(OwnedItems):
-    """One item of it; refused with `not_found`."""
+    """An item of a conversation; refused with `not_found`."""
 
     item_id: str
 
 
 @frozen(kw_only=True)
 class ReadItem(OwnedItem, Request[dict[str, Any]]):
-    """One item."""
+    """Read one item."""
 
 
 @frozen(kw_only=True)
 class DeleteItem(OwnedItem, Request[ItemConversation]):
-    """Forget one item; what followed it stays. Refused too: `conflict` while the conversation is answered."""
+    """Delete one item, keeping those that follow it. Also refused with `conflict` while the conversation is being
+    answered.
+    """
 
 
 HOLD_CONVERSATION = "hold_conversation"
 RELEASE_CONVERSATION = "release_conversation"
-"""Names of two writes that the responses service has carried out with its own (`FurtherWrite`)."""
+"""Names of two writes that the responses service combines with its own (`FurtherWrite`)."""
 
 
 @frozen(kw_only=True)
 class HoldConversation:
-    """A response begins in a conversation. Refused with `CommandRefused` where that is answered, or not as it was read."""
+    """Reserve a conversation for a response. Refused with `CommandRefused` if it is being answered or has changed."""
 
     client_id: str
     id: str
     response_id: str
     version: int
-    """Of the history that the response is made of."""
+    """Version of the history that the prompt was built from."""
     count: int
     bytes: int
-    """Of its input."""
+    """Size of its input."""
 
 
 @frozen(kw_only=True)
 class ReleaseConversation:
-    """That response has ended: its input and output are added, or nothing, and the conversation is open again."""
+    """Release a conversation at the end of a response, adding its input and output if there are any."""
 
     client_id: str
     id: str
     response_id: str
     parent: int | None
-    """Number of the turn that it was made behind; None is the end of the chosen way."""
+    """Number of the turn that it follows; None is the end of the active branch."""
     input: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     output: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
@@ -311,4 +319,4 @@ AssistantRequest = (
     | ReadItem
     | DeleteItem
 )
-"""All that others may ask of the assistant."""
+"""Requests that other services may send to the assistant."""

@@ -1,4 +1,4 @@
-"""What the model is told for each intent. Pure: from what the client sent to chat messages."""
+"""The prompt of each intent, built from the client's command. Pure functions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CHANGING_INTENTS = frozenset({Intent.SUGGEST, Intent.REFACTOR, Intent.DEBUG, Int
 
 
 def language_of(assist: Assist) -> str | None:
-    """The language as told, or as the file's name says; None where neither speaks."""
+    """The command's language, or the one of its file name; None if both are unknown."""
     if assist.language is not None:
         return assist.language
     return None if assist.file_path is None else language_of_file(assist.file_path)
 
 
 def user_text(assist: Assist, code: CodeWindow) -> str:
-    """The user's message for this command, with as much of the code as ``code`` has."""
+    """Build the user's message for this command, with the part of the code in ``code``."""
     if assist.intent is Intent.ASK:
         return assist.content
     shown = code.text
@@ -58,13 +58,13 @@ def user_text(assist: Assist, code: CodeWindow) -> str:
 
 
 def with_history(system: str | None, history: Sequence[ChatMessage], message: str) -> list[ChatMessage]:
-    """The whole chat for the model."""
+    """Build the complete chat for the model."""
     first = [] if system is None else [ChatMessage(Role.SYSTEM, system)]
     return [*first, *history, ChatMessage(Role.USER, message)]
 
 
 def _fence(code: str) -> str:
-    """Longer than any fence in the code itself."""
+    """A fence longer than any in the code itself."""
     longest = run = 0
     for character in code:
         run = run + 1 if character == "`" else 0

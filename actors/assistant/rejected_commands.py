@@ -1,4 +1,4 @@
-"""Commands that were refused after their ids were stored: the same id again is refused in the same words. Pure."""
+"""Commands that were rejected after their ids were stored: a retry is rejected with the same error. No I/O."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from actors.storage.messages import IdempotencyKey
 __all__ = ["RejectedCommands"]
 
 KEPT_SECONDS = 600.0
-"""As long as storage keeps the ids."""
+"""Same retention as the ids in storage."""
 KEPT_COMMANDS = 1024
-"""More push the oldest out; each was begun and cancelled, which the engine's own limits bound."""
+"""Beyond this number the oldest is dropped. Each was started and cancelled, so the engine's limits bound the rate."""
 
 
 @frozen(kw_only=True)
@@ -24,25 +24,25 @@ class _Kept:
 
 
 class RejectedCommands:
-    """In memory: what a restart forgets is a stream that has ended, and is told so."""
+    """Rejections in memory. If a restart loses one, a retry only learns that the stream has ended."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[IdempotencyKey, _Kept] = OrderedDict()
 
     def keep(self, key: IdempotencyKey, refusal: CommandRefused, now: float) -> None:
-        """Note a refusal; ``now`` in seconds of a clock that never goes back."""
+        """Record a rejection; ``now`` in seconds of a monotonic clock."""
         self._kept[key] = _Kept(at=now, refusal=refusal)
         while len(self._kept) > KEPT_COMMANDS:
             self._kept.popitem(last=False)
 
     def check(self, key: IdempotencyKey, now: float) -> None:
-        """Raises `CommandRefused` for a command that was refused before."""
+        """Raise the recorded `CommandRefused` if this command was rejected."""
         while self._kept and now - next(iter(self._kept.values())).at > KEPT_SECONDS:
             self._kept.popitem(last=False)
         kept = self._kept.get(key)
         if kept is not None:
             first = kept.refusal
-            # A new one: an exception that is raised twice carries both ways.
+            # A new exception, because one that is raised twice accumulates tracebacks.
             raise CommandRefused(
                 first.code,
                 first.message,

@@ -1,4 +1,4 @@
-"""The assistant service's part of the tree."""
+"""Child specification of the assistant."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["spec"]
 
 
 def spec(to: References) -> ChildSpec:
-    """One actor: conversations, and what is asked within them."""
+    """A single actor for conversations and the commands in them."""
     return ChildSpec(id="assistant", start=lambda: Assistant(to.inference, to.storage))

@@ -1,4 +1,4 @@
-"""All that the assistant asks of storage, for the composition root."""
+"""The assistant's operations and queries, for the composition root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The assistant's tables: conversations with their turns, and the commands that are being answered."""
+"""Tables of the assistant: conversations with their turns, and running commands."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ conversations = Table(
     # POSIX milliseconds, as all times here.
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
-    # Set for good: a late answer must not bring back what was deleted.
+    # Never reset: a late answer must not restore a deleted conversation.
     Column("deleted_ms", BigInteger),
-    # Highest number that a turn has had.
+    # Highest number of a turn so far.
     Column("last_turn", BigInteger, nullable=False),
-    # One more than the turns that were forgotten, and the first that the model is shown.
+    # One more than the number of forgotten turns, and the first turn that the model is shown.
     Column("first_turn", BigInteger, nullable=False),
     Column("window_start", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    # The command that is being answered, and its stream.
+    # The command being answered, and its stream.
     Column("running_command", String(64)),
     Column("running_stream", String(256)),
-    # Last turn of the chosen way; 0 where it has none.
+    # Last turn of the active branch; 0 if it is empty.
     Column("leaf", BigInteger, nullable=False),
-    # Turns that were said: on the chosen way, and beside it.
+    # Messages on the active branch, and on the others.
     Column("way_turns", BigInteger, nullable=False),
     Column("other_turns", BigInteger, nullable=False),
-    # JSON: what clients of OpenAI's API say of it.
+    # JSON: metadata set through OpenAI's API.
     Column("metadata", Text, nullable=False),
-    # Counts every change of its items, so that a response is not added to another history than it was made of.
+    # Incremented with every change of its items, so that a response is added only to the history it was made from.
     Column("version", BigInteger, nullable=False),
-    # Whether it refuses more instead of forgetting the oldest, as those of OpenAI's API do.
+    # True if it rejects more items instead of forgetting the oldest, as in OpenAI's API.
     Column("keeps_all", Boolean, nullable=False),
 )
 
@@ -46,18 +46,18 @@ turns = Table(
     Column("client_id", String(64), primary_key=True),
     Column("name", String(64), primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
-    # `user`, `assistant`, or what nobody said: `system`, `call`, `result`, `reasoning`.
+    # `user`, `assistant`, or a step: `system`, `call`, `result`, `reasoning`.
     Column("role", String(16), nullable=False),
     Column("content", Text, nullable=False),
-    # What the model was sent for it, where that is more than the content; the same again keeps the prefix cache of use.
+    # The text sent to the model, if it differs from the content; repeating it exactly keeps the prefix cache useful.
     Column("prompt", Text),
     Column("intent", String(16)),
     Column("is_partial", Boolean, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("time_ms", BigInteger, nullable=False),
-    # Number of the turn that it follows, perhaps one that is forgotten; 0 of a first one.
+    # Number of the preceding turn, which may be forgotten; 0 for a first turn.
     Column("parent", BigInteger, nullable=False),
-    # What came as an item of OpenAI's API, as JSON and whole; its escapes keep U+0000 out of the database.
+    # An item of OpenAI's API as complete JSON, whose escapes keep U+0000 out of the database.
     Column("item_id", String(256)),
     Column("item", Text),
     Index("turns_by_item", "client_id", "name", "item_id", unique=True),
@@ -74,7 +74,7 @@ assists = Table(
     # Number of the user's turn.
     Column("turn", BigInteger),
     Column("intent", String(16)),
-    # What starts it again after a restart of the server, as JSON; null where its end is the client's leaving.
+    # Data to generate the answer again after a restart, as JSON; null if the command was to end with its connection.
     Column("restart", Text),
     Column("started_ms", BigInteger, nullable=False),
     Index("assists_by_client", "client_id"),

@@ -1,4 +1,6 @@
-"""Rows of conversations and turns, for all that reads or writes them: plain synchronous functions over a connection."""
+"""Rows of conversations and turns, shared by everything that reads or writes them. Synchronous functions over a
+connection.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,17 @@ __all__ = [
 
 
 def is_conversation(client_id: str, name: str) -> Any:
-    """The condition that names one conversation."""
+    """The condition that selects one conversation."""
     return and_(conversations.c.client_id == client_id, conversations.c.name == name)
 
 
 def turns_of(client_id: str, name: str) -> Any:
-    """The condition that names its turns."""
+    """The condition that selects its turns."""
     return and_(turns.c.client_id == client_id, turns.c.name == name)
 
 
 def find_conversation(connection: Connection, client_id: str, name: str) -> Any:
-    """Its row. Raises `CommandRefused` where there is none, or none any more."""
+    """Return its row. Raises `CommandRefused` if it does not exist or was deleted."""
     row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
     if row is None or row.deleted_ms is not None:
         problem = "was deleted" if row is not None else "does not exist"
@@ -50,7 +52,7 @@ def find_conversation(connection: Connection, client_id: str, name: str) -> Any:
 
 
 def refuse_running(row: Any) -> None:
-    """Raises `CommandRefused` where the conversation is being answered."""
+    """Raise `CommandRefused` if the conversation is being answered."""
     if row.running_command is not None:
         raise CommandRefused(
             ErrorCode.CONFLICT,
@@ -70,7 +72,7 @@ def make_conversation(
     keeps_all: bool = False,
     field: str | None = "data.conversation",
 ) -> None:
-    """Store an empty one. Raises `CommandRefused` where the client has too many, about ``field``."""
+    """Create an empty conversation. Raises `CommandRefused` about ``field`` if the client has too many."""
     _make_room(connection, client_id, field)
     connection.execute(
         insert(conversations).values(
@@ -93,7 +95,7 @@ def make_conversation(
 
 
 def _make_room(connection: Connection, client_id: str, field: str | None) -> None:
-    """One more conversation: the mark of a deleted one goes for it; without any the client must delete one."""
+    """Make space for a conversation by removing the record of a deleted one. Otherwise the client must delete one."""
     mine = conversations.c.client_id == client_id
     count = connection.execute(select(func.count()).select_from(conversations).where(mine)).scalar_one()
     if count < MAXIMUM_CONVERSATIONS:
@@ -114,7 +116,7 @@ def _make_room(connection: Connection, client_id: str, field: str | None) -> Non
 
 
 def tree_of(connection: Connection, client_id: str, name: str) -> TurnTree:
-    """Its turns without what they say."""
+    """Return the tree of its turns, without their content."""
     rows = connection.execute(
         select(turns.c.number, turns.c.parent, turns.c.role, turns.c.bytes).where(turns_of(client_id, name))
     )
@@ -136,7 +138,7 @@ def add_turn(
     item_id: str | None = None,
     item: str | None = None,
 ) -> None:
-    """Store one turn; its number is the conversation's highest from now on, which way is chosen stays as it is."""
+    """Store a turn with the highest number. The active branch does not change."""
     size = len(content.encode()) + (0 if prompt is None else len(prompt.encode())) if item is None else len(item)
     connection.execute(
         insert(turns).values(
@@ -165,7 +167,9 @@ def add_turn(
 def choose_leaf(
     connection: Connection, client_id: str, name: str, leaf: int, *, is_other_way: bool = False
 ) -> TurnTree:
-    """Make the way to this turn the chosen one, and count what is on it and beside it. Another way is shown whole to the model."""
+    """Activate the branch that ends with this turn, and count messages on and off it. A newly selected branch is
+    shown to the model in full.
+    """
     tree = tree_of(connection, client_id, name)
     on_way = sum(tree.nodes[one].is_said for one in tree.way_to(leaf))
     said = sum(one.is_said for one in tree.nodes.values())
@@ -182,7 +186,7 @@ def choose_leaf(
 
 
 def forget_old_turns(connection: Connection, client_id: str, name: str) -> None:
-    """Forget what a conversation has too much of, where it is of those that forget."""
+    """Delete turns over the limits, unless the conversation keeps all."""
     row = find_conversation(connection, client_id, name)
     if row.keeps_all:
         return
@@ -207,7 +211,7 @@ def forget_old_turns(connection: Connection, client_id: str, name: str) -> None:
 
 
 def changed(name: str, change: Change, *, command_id: str | None = None) -> LogEvent:
-    """What the client's devices are told of it; the answer to ``command_id`` ended early."""
+    """Build the event for the client's devices. With ``command_id``, the answer to that command ended early."""
     data = {"conversation": name, "change": change.value}
     if command_id is not None:
         data["id"] = command_id

@@ -1,7 +1,7 @@
-"""Ways of a conversation: each turn follows another, and one way through them is the chosen one. Pure.
+"""The branches of a conversation: each turn has a parent, and one branch is active. Pure functions.
 
-A number rises along every way, so a way is read in order by its numbers. What a turn follows may be forgotten; then it is a
-first one, and still stands beside the others that followed the same.
+Numbers rise along every branch, so a branch is read in order by number. The parent of a turn may have been forgotten;
+the turn is then a first one, and remains a sibling of the others with the same parent.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from actors.assistant.conversation_rules import first_kept
 __all__ = ["SAID", "TurnNode", "TurnTree"]
 
 SAID = ("user", "assistant")
-"""Roles of turns that somebody said."""
+"""Roles of messages; turns with other roles are steps."""
 
 
 @frozen
 class TurnNode:
-    """A turn without what it says."""
+    """A turn without its content."""
 
     number: int
     parent: int
-    """Number of the turn that it follows; 0 of a first one."""
+    """Number of the preceding turn; 0 for a first turn."""
     role: str
     bytes: int = 0
 
     @property
     def is_said(self) -> bool:
-        """Whether somebody said it; a call of a function and its result nobody did."""
+        """True for messages, False for steps such as a call and its result."""
         return self.role in SAID
 
 
 @define
 class TurnTree:
-    """All turns of a conversation that are kept."""
+    """The stored turns of a conversation."""
 
     nodes: Mapping[int, TurnNode]
     _children: dict[int, list[int]] = field(init=False, factory=dict)
@@ -48,11 +48,11 @@ class TurnTree:
 
     @classmethod
     def of(cls, nodes: Iterable[TurnNode]) -> TurnTree:
-        """Of nodes in any order."""
+        """Build the tree from nodes in any order."""
         return cls({one.number: one for one in nodes})
 
     def way_to(self, leaf: int) -> list[int]:
-        """The numbers from a first turn to this one, rising; empty where it is not there."""
+        """The numbers from a first turn to this one, ascending; empty if it does not exist."""
         way: list[int] = []
         while (node := self.nodes.get(leaf)) is not None:
             way.append(leaf)
@@ -61,15 +61,15 @@ class TurnTree:
         return way
 
     def is_place(self, parent: int) -> bool:
-        """Whether something may be said behind this: a turn, or what the first turns follow."""
+        """True if a turn can be added here: after an existing turn, or as a sibling of the first ones."""
         return parent == 0 or parent in self.nodes or parent in self._children
 
     def beside(self, number: int) -> list[int]:
-        """The turns that were said in the same place, this one among them, rising."""
+        """The messages with the same parent, including this one, ascending."""
         return [one for one in self._children.get(self.nodes[number].parent, ()) if self.nodes[one].is_said]
 
     def newest_end(self, number: int) -> int:
-        """The newest turn below this one, or itself."""
+        """The newest descendant of this turn, or the turn itself."""
         newest, below = number, [number]
         while below:
             one = below.pop()
@@ -78,7 +78,7 @@ class TurnTree:
         return newest
 
     def subtree(self, number: int) -> set[int]:
-        """This turn and all that follows from it."""
+        """This turn and all its descendants."""
         found, below = set(), [number]
         while below:
             one = below.pop()
@@ -87,10 +87,10 @@ class TurnTree:
         return found
 
     def outgrown(self, way: Sequence[int]) -> set[int]:
-        """What to forget of a conversation that has outgrown its bounds.
+        """The turns to forget if a conversation exceeds its limits.
 
-        First what is on no chosen way, oldest first, until the rest fits; then the older half of the way at once, so that
-        the model's prompts begin alike for as long as they can.
+        First those on inactive branches, oldest first, until the rest fits. Then the older half of the active branch
+        at once, so that prompts keep a common prefix for as long as possible.
         """
         left, on_way = set(self.nodes), set(way)
         size = sum(one.bytes for one in self.nodes.values())

@@ -1,7 +1,7 @@
-"""The responses service: sees every stored response through to its end, whoever reads it and whatever is lost meanwhile.
+"""The responses service. It completes every stored response, whether or not it is being read, and through restarts.
 
-It stands beside the way to generate: the inference actor hands it each event through a function that never waits, and
-readers ask for what comes behind the place where they are. So a reader that is slow, or gone, slows nobody.
+It does not sit between engine and readers: the inference actor passes each event to a callback that never waits, and
+readers ask for whatever follows their position. So a slow or absent reader delays nothing.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ _log = structlog.get_logger("responses")
 
 INFERENCE_SECONDS = 40.0
 LOOK_SECONDS = 1.0
-"""How often, while nothing comes, it is made sure that the answer is still being made."""
+"""How often a silent generation is checked to be still running."""
 RECOVERY_SECONDS = 600.0
-"""How long an answer may wait for an engine to go on with it: a worker that loads its model, or a full queue."""
+"""How long a response may wait for an engine to continue it: for a worker that loads its model, or for a full queue."""
 RETRY_SECONDS = 0.25
 DISK_SECONDS = 1.0
 SETTLE_SECONDS = 15.0
-"""What the end of a cancelled response may take to be on disk."""
+"""Longest wait for the end of a cancelled response to be stored."""
 CANCELLED = "cancelled by its client"
 
 ResponsesMessage = ResponsesRequest | GenerationEnded
 
 
 class Responses(Actor[ResponsesMessage]):
-    """Remembers only the responses that are being made; all else is on disk."""
+    """Holds only the running responses in memory; everything else is in the database."""
 
     mailbox = reject(4096)
 
@@ -91,7 +91,7 @@ class Responses(Actor[ResponsesMessage]):
         self._idle = trio.Event()
 
     async def started(self) -> None:
-        """Take up what the last server, or the last incarnation, was answering."""
+        """Resume the responses that were running when the last server or incarnation ended."""
         for one in await self._storage.read(RUNNING_RESPONSES, None):
             self.context.spawn(self._take_up, one)
 
@@ -114,12 +114,14 @@ class Responses(Actor[ResponsesMessage]):
             case FindBegun():
                 self.context.answer_later(self._find_begun, message)
             case GenerationEnded():
-                # The events that this service listens to have said so already.
+                # This service has received the same from the generation's events.
                 pass
         return None
 
     async def draining(self) -> None:
-        """Done when every response has ended; what has not by then is made again by the next server."""
+        """Wait until every response has ended. Responses still running at the deadline are resumed by the next
+        server.
+        """
         self._is_draining = True
         if self._running:
             await self._idle.wait()
@@ -131,13 +133,13 @@ class Responses(Actor[ResponsesMessage]):
     # --- beginning --------------------------------------------------------------------------------
 
     async def _start(self, message: StartResponse) -> GenerationStarted:
-        """A child task: begin the answer, put it on disk. Refused, it leaves nothing."""
+        """Child task: start the answer and store it. If it is refused, nothing is stored."""
         response = message.response
         generate = attrs.evolve(message.generate, on_disconnect=OnDisconnect.DETACH)
         running = self._running_response(response, message.client_id, message.domain, generate, message.caller)
         begun = is_repeat = False
         try:
-            # Not cancelled with its asker: what the engine has begun is put on disk or cancelled.
+            # Not cancelled with the request: a generation that has started is either stored or cancelled.
             with trio.CancelScope(shield=True):
                 started = await self._begin(running)
                 begun = True
@@ -157,14 +159,14 @@ class Responses(Actor[ResponsesMessage]):
             if begun:
                 self._end_generation(response.id)
                 if isinstance(error, AskDeadline | ActorDead):
-                    # Whether it was written is unknown; its end is written behind it and makes that the same.
+                    # It is unknown if the response was written. Writing its end afterwards makes both cases the same.
                     lost = failed_end(ErrorCode.UNAVAILABLE, "the response could not be stored", now_milliseconds())
                     self.context.spawn(self._settle, running, lost)
             if isinstance(error, RuntimeFault) and (refusal := refusal_of(error, writes=begun)) is not None:
                 raise refusal from None
             raise
         if is_repeat:
-            # The same command came twice at once, and the other one was the first.
+            # The same command arrived twice at once, and the other one came first.
             self._end_generation(response.id)
             return attrs.evolve(started, stream=stored.value, is_repeat=True)
         self._running[response.id] = running
@@ -197,7 +199,7 @@ class Responses(Actor[ResponsesMessage]):
                 stream=response.id,
                 generate=generate,
                 to_context_end=True,
-                # It is this service that goes on with it after a restart, and not the engine's.
+                # After a restart this service resumes the response, rather than the inference actor.
                 observer=self.context.self_ref,
             ),
         )
@@ -210,18 +212,18 @@ class Responses(Actor[ResponsesMessage]):
         return started
 
     async def _take_up(self, left: LeftResponse) -> None:
-        """Make a response again that a restart has cut: the same request, the same seed, the same answer."""
+        """Resume a response that a restart interrupted. The same request and seed give the same answer."""
         response = left.response
         if left.generate is None:
             unreadable = failed_end(
-                ErrorCode.UNAVAILABLE, "another version of the server began this", now_milliseconds()
+                ErrorCode.UNAVAILABLE, "it was started by another version of the server", now_milliseconds()
             )
             command = EndResponse(id=response.id, client_id=left.client_id, text="", logprobs=(), end=unreadable)
             await self._store_end(command)
             return
         running = self._running_response(response, left.client_id, left.domain, left.generate)
         self._running[response.id] = running
-        # An incarnation of this actor that was lost had it made into its own hands.
+        # It may still be generated for a lost incarnation of this actor.
         self._end_generation(response.id)
         if not await self._until_begun(running, is_new=True):
             return
@@ -230,7 +232,7 @@ class Responses(Actor[ResponsesMessage]):
     # --- going on ---------------------------------------------------------------------------------
 
     async def _see_through(self, running: RunningResponse) -> None:
-        """Until the end is on disk."""
+        """Wait for the end and store it."""
         while running.last is None:
             await running.wait(LOOK_SECONDS)
             running.read()
@@ -240,7 +242,7 @@ class Responses(Actor[ResponsesMessage]):
         await self._settle(running, end_of(running.last, now_milliseconds()))
 
     async def _until_begun(self, running: RunningResponse, *, is_new: bool) -> bool:
-        """Have the engine go on with it, as soon as there is one; False where it ended instead."""
+        """Have the engine continue, as soon as there is one. Returns False if the response ended instead."""
         deadline = trio.current_time() + RECOVERY_SECONDS
         while running.is_wanted():
             refusal: CommandRefused | None = None
@@ -263,7 +265,7 @@ class Responses(Actor[ResponsesMessage]):
             is_final = refusal is not None and not refusal.code.is_temporary and refusal.code is not ErrorCode.CONFLICT
             if is_final or trio.current_time() > deadline:
                 code = ErrorCode.UNAVAILABLE if refusal is None else refusal.code
-                message = "no engine went on with it" if refusal is None else refusal.message
+                message = "no engine could continue it" if refusal is None else refusal.message
                 await self._settle(running, failed_end(code, message, now_milliseconds()))
                 return False
             await running.wait(RETRY_SECONDS)
@@ -271,16 +273,16 @@ class Responses(Actor[ResponsesMessage]):
         return False
 
     async def _check_model(self, running: RunningResponse) -> None:
-        """Refuse what another model would have to finish: it would be another answer. Raises `CommandRefused`."""
+        """Reject a response that another model would have to continue. Raises `CommandRefused`."""
         health: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=INFERENCE_SECONDS)
         if health.model != running.response.model:
-            message = f"the model {running.response.model!r} that began this response is not loaded any more"
+            message = f"the model {running.response.model!r} that started this response is not loaded any more"
             raise CommandRefused(ErrorCode.NOT_FOUND, message)
 
     # --- ending -----------------------------------------------------------------------------------
 
     async def _settle(self, running: RunningResponse, end: ResponseEnd) -> None:
-        """Put the end on disk, however long the disk is away, and tell it then."""
+        """Store the end, retrying until the database is available, then notify the readers."""
         running.read()
         end = attrs.evolve(end, reasoning_tokens=running.reading.reasoning_tokens)
         command = EndResponse(
@@ -309,7 +311,7 @@ class Responses(Actor[ResponsesMessage]):
                 return
 
     def _output(self, snapshot: ResponseSnapshot) -> tuple[dict[str, Any], ...]:
-        """What a conversation gets of it."""
+        """Return the items that are appended to the conversation."""
         return () if snapshot.response.conversation_id is None else tuple(self._forms.output(snapshot))
 
     def _end_generation(self, stream: str) -> None:
@@ -342,7 +344,7 @@ class Responses(Actor[ResponsesMessage]):
             return await running.page(message.after, message.after_tokens, message.wait_seconds)
         snapshot = await self._snapshot(message.client_id, message.id)
         if snapshot.end is None and (running := self._find(message.client_id, message.id)) is None:
-            # It is about to be taken up.
+            # It is about to be resumed.
             await trio.sleep(RETRY_SECONDS)
             return ResponsePage(text="")
         return page_of(snapshot, message.after, message.after_tokens)

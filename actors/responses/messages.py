@@ -1,4 +1,4 @@
-"""What the responses service takes and answers. Other services import this file and nothing else of it."""
+"""Messages of the responses service. Other services import nothing else of it."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ __all__ = [
 
 @frozen(kw_only=True)
 class ResponseEnd:
-    """How a response ended."""
+    """The outcome of a response."""
 
     status: str
     """`completed`, `incomplete`, `failed` or `cancelled`."""
     ended_ms: int
     """POSIX milliseconds."""
     reason: str | None = None
-    """Why it is incomplete: `max_output_tokens`."""
+    """Reason for being incomplete: `max_output_tokens`."""
     code: str | None = None
-    """The protocol's error code of one that failed."""
+    """The protocol's error code, if it failed."""
     message: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
-    """Of these, those that were thought."""
+    """The part of `completion_tokens` that was reasoning."""
 
 
 def end_of(event: GenerationEvent, ended_ms: int) -> ResponseEnd:
-    """The end that a generation's last event means."""
+    """Convert a generation's last event."""
     match event:
         case GenerationDone(done=done):
             is_cut = done.finish_reason is FinishReason.LENGTH
@@ -78,71 +78,71 @@ def end_of(event: GenerationEvent, ended_ms: int) -> ResponseEnd:
 
 
 def failed_end(code: ErrorCode, message: str, ended_ms: int) -> ResponseEnd:
-    """The end of one that cannot be finished."""
+    """Build the end of a response that cannot be completed."""
     return ResponseEnd(status="failed", code=code.value, message=message, ended_ms=ended_ms)
 
 
 @frozen(kw_only=True)
 class NewResponse:
-    """What is stored of a response before its first token."""
+    """The data stored of a response before its first token."""
 
     id: str
-    """Unique name that the asker drew; also the name of its stream."""
+    """Unique id drawn by the caller; also the name of the generation's stream."""
     created_ms: int
     """POSIX milliseconds."""
     model: str
-    """Name of the model that answers it."""
+    """Name of the model that answers."""
     head: dict[str, Any] = field(repr=False)
-    """What the transport needs to show it again, JSON values; opaque here."""
+    """Data that the transport needs to render it again, JSON values; opaque here."""
     input: list[Any] = field(repr=False)
     """Items of the request, JSON values; opaque here."""
     previous_id: str | None = None
-    """The response that it goes on from."""
+    """The response that it continues."""
     conversation_id: str | None = None
-    """The conversation that it is made in, and appended to with its end."""
+    """The conversation that it belongs to, and is appended to at its end."""
     conversation_version: int = 0
-    """Of the history that it was made of."""
+    """Version of the history that the prompt was built from."""
     conversation_leaf: int | None = None
-    """Number of the turn of the conversation that it is made behind; None, from an older program, is the last one."""
+    """Number of the conversation's turn that it follows; None, from an older version, is the last one."""
     notifies: bool = False
-    """Whether its end is told as a notification."""
+    """Send a notification at the end."""
     title: str = ""
-    """What a notification calls it."""
+    """Title in the notification."""
 
 
 @frozen(kw_only=True)
 class StartResponse(Request[GenerationStarted]):
-    """Begin a response that is stored. Refused with `CommandRefused`; then nothing is stored.
+    """Start a stored response. If refused with `CommandRefused`, nothing is stored.
 
-    It runs to its end whether or not anybody reads it, and is made again, with the same seed, by the next server.
+    It runs to its end whether or not it is read. After a restart, the next server generates it again with the same seed.
     """
 
     client_id: str
     domain: str = ""
-    """As of `StartGeneration`."""
+    """As in `StartGeneration`."""
     caller: str = ""
-    """As of `StartGeneration`."""
+    """As in `StartGeneration`."""
     key: IdempotencyKey | None = None
-    """Begun once: the same again is `is_repeat`, with the first one's id as its stream."""
+    """Makes it idempotent: a repetition gets `is_repeat`, with the first response's id as its stream."""
     response: NewResponse
     generate: Generate = field(repr=False)
 
 
 @frozen(kw_only=True)
 class ResponseSnapshot:
-    """A response as it stands."""
+    """The current state of a response."""
 
     response: NewResponse
     text: str = field(repr=False)
     logprobs: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    """One for each token, where the request asked for them."""
+    """One for each token, if requested."""
     end: ResponseEnd | None
-    """None while it is made; what is told of an end is on disk."""
+    """None while it is running; set once it is stored."""
 
 
 @frozen(kw_only=True)
 class ReadResponse(Request[ResponseSnapshot]):
-    """One response. Refused with `CommandRefused`: `not_found`, another client's too."""
+    """Read one response. Refused with `CommandRefused`: `not_found`, also for another client's."""
 
     client_id: str
     id: str
@@ -150,19 +150,20 @@ class ReadResponse(Request[ResponseSnapshot]):
 
 @frozen(kw_only=True)
 class ResponsePage:
-    """What has come of a response since some place in its text."""
+    """The part of a response that follows a position in its text."""
 
     text: str = field(repr=False)
     logprobs: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     end: ResponseEnd | None = None
-    """None where more may come."""
+    """None if more may come."""
 
 
 @frozen(kw_only=True)
 class FollowResponse(Request[ResponsePage]):
-    """What comes after ``after`` characters and ``after_tokens`` log-probabilities, as soon as there is anything.
+    """Wait for text after ``after`` characters, or for log-probabilities after ``after_tokens`` tokens.
 
-    An empty page after ``wait_seconds`` means that nothing came. Cancelling the ask changes nothing. Refused as `ReadResponse`.
+    An empty page means that nothing arrived for ``wait_seconds``. Cancelling the request has no effect on the
+    response. Refused like `ReadResponse`.
     """
 
     client_id: str
@@ -174,7 +175,7 @@ class FollowResponse(Request[ResponsePage]):
 
 @frozen(kw_only=True)
 class ReadInput(Request[NewResponse]):
-    """What a response was made of. Refused as `ReadResponse`."""
+    """Read the input of a response. Refused like `ReadResponse`."""
 
     client_id: str
     id: str
@@ -182,9 +183,10 @@ class ReadInput(Request[NewResponse]):
 
 @frozen(kw_only=True)
 class ReadChain(Request[tuple[ResponseSnapshot, ...]]):
-    """A response and all that it goes on from, oldest first.
+    """Read a response and all that it continues, oldest first.
 
-    Refused with `CommandRefused`: `not_found`, `conflict` while it is made, `context_length_exceeded` where they are too many.
+    Refused with `CommandRefused`: `not_found`, `conflict` while it is running, `context_length_exceeded` if there are
+    too many.
     """
 
     client_id: str
@@ -193,7 +195,7 @@ class ReadChain(Request[tuple[ResponseSnapshot, ...]]):
 
 @frozen(kw_only=True)
 class CancelResponse(Request[ResponseSnapshot]):
-    """End a response; what it has so far stays. One that has ended is left as it is. Refused as `ReadResponse`."""
+    """Cancel a response, keeping its text so far. Has no effect if it has ended. Refused like `ReadResponse`."""
 
     client_id: str
     id: str
@@ -201,7 +203,7 @@ class CancelResponse(Request[ResponseSnapshot]):
 
 @frozen(kw_only=True)
 class DeleteResponse(Request[bool]):
-    """Forget a response, and end it where it is made. Refused as `ReadResponse`."""
+    """Delete a response, cancelling it if it is running. Refused like `ReadResponse`."""
 
     client_id: str
     id: str
@@ -209,9 +211,9 @@ class DeleteResponse(Request[bool]):
 
 @frozen(kw_only=True)
 class FindBegun(Request[str | None]):
-    """Id of the response that this key has begun; None where it began none.
+    """Return the id of the response that was started with this key, or None.
 
-    Refused with `CommandRefused`: `conflict` where it stands for another command.
+    Refused with `CommandRefused`: `conflict` if the key belongs to another command.
     """
 
     client_id: str

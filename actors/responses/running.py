@@ -1,4 +1,4 @@
-"""A response in the making: what has come of it, and enough to go on with it should the inference actor be lost."""
+"""State of a running response, sufficient to resume it after the inference actor restarts."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ from actors.responses.messages import NewResponse, ResponseEnd, ResponsePage, Re
 __all__ = ["PAGE_CHARACTERS", "PAGE_TOKENS", "AnswerForms", "AnswerReading", "RunningResponse", "page_of"]
 
 PAGE_CHARACTERS = 64 * 1024
-"""Of one page; six bytes each when escaped."""
+"""Characters in one page; each takes up to six bytes when escaped."""
 PAGE_TOKENS = 256
-"""Log-probabilities in one page: with twenty alternatives each they are as long."""
+"""Log-probabilities in one page: with twenty alternatives each, they are as long as its text."""
 
 
 class AnswerReading(Protocol):
-    """Reads one answer as its tokens come."""
+    """Parses one answer as its tokens arrive."""
 
     reasoning_tokens: int
-    """Tokens that were thought, so far."""
+    """Number of reasoning tokens so far."""
 
     def take(self, tokens: Iterable[GenerationTokens]) -> object:
-        """Read these too."""
+        """Parse these tokens too."""
 
 
 @frozen(kw_only=True)
 class AnswerForms:
-    """What the transport alone knows of answers: given by the composition root, since services do not import one another."""
+    """The transport's parsers, supplied by the composition root because services do not import one another."""
 
     reading: Callable[[NewResponse], AnswerReading]
     output: Callable[[ResponseSnapshot], list[dict[str, Any]]]
-    """The items of a response that has ended."""
+    """Returns the items of a response that has ended."""
 
 
 @define(eq=False, kw_only=True)
 class RunningResponse:
-    """What waits here is at most the answer itself, which the model's context bounds."""
+    """A response in progress. Its buffer holds at most the answer itself, which the model's context bounds."""
 
     response: NewResponse
     client_id: str
     request: StartGeneration = field(repr=False)
-    """Starts it again."""
+    """The request that starts it again."""
     reading: AnswerReading = field(repr=False)
     incarnation: int = 0
-    """Of the inference actor that makes it."""
+    """Incarnation of the inference actor that generates it."""
     is_cancelled: bool = False
-    """Whether its client wants no more of it."""
+    """True once its client has cancelled it."""
     last: GenerationEvent | None = None
-    """Of its generation, once it came."""
+    """The generation's last event, once it has arrived."""
     end: ResponseEnd | None = None
-    """Once it is on disk."""
+    """Set once it is stored."""
     _text: list[str] = field(factory=list, repr=False)
     _logprobs: list[dict[str, Any]] = field(factory=list, repr=False)
     _seq: int = 0
@@ -73,12 +73,12 @@ class RunningResponse:
     _news: trio.Event = field(factory=trio.Event, repr=False)
 
     def began(self, started: GenerationStarted) -> None:
-        """It was accepted under this seed and epoch."""
+        """Record the seed and epoch under which it was accepted."""
         generate = attrs.evolve(self.request.generate, seed=started.seed)
         self.request = attrs.evolve(self.request, generate=generate, epoch=started.epoch)
 
     def deliver(self, event: GenerationEvent) -> None:
-        """Take an event of the generation. Never waits; what came before is passed over."""
+        """Receive an event of the generation. Never waits; events seen before are ignored."""
         if isinstance(event, GenerationTokens):
             if event.seq <= self._seq:
                 return
@@ -94,21 +94,21 @@ class RunningResponse:
         self.tell()
 
     def read(self) -> None:
-        """Read what came since; apart from `deliver`, whose caller has others to deliver to."""
+        """Parse new events. Separate from `deliver`, whose caller has other subscribers to serve."""
         unread, self._unread = self._unread, []
         self.reading.take(unread)
 
     def is_wanted(self) -> bool:
-        """Whether its client has not cancelled it."""
+        """True unless its client has cancelled it."""
         return not self.is_cancelled
 
     def tell(self) -> None:
-        """Wake all who wait for more of it."""
+        """Wake all readers that wait for more."""
         self._news.set()
         self._news = trio.Event()
 
     def restart(self) -> StartGeneration:
-        """What to ask of a new inference actor so that it goes on behind the text that came here."""
+        """Build the request for a new inference actor to continue after the text received so far."""
         seed = self.request.generate.seed
         assert seed is not None
         point = ResumeFrom(
@@ -123,28 +123,28 @@ class RunningResponse:
 
     @property
     def text(self) -> str:
-        """All that has come."""
+        """The text so far."""
         if len(self._text) > 1:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
     @property
     def logprobs(self) -> tuple[dict[str, Any], ...]:
-        """Of all that has come."""
+        """The log-probabilities so far."""
         return tuple(self._logprobs)
 
     def snapshot(self) -> ResponseSnapshot:
-        """As it stands."""
+        """The current state."""
         return ResponseSnapshot(response=self.response, text=self.text, logprobs=self.logprobs, end=self.end)
 
     async def wait(self, seconds: float) -> None:
-        """Until something comes, or for so long."""
+        """Wait for news, at most this long."""
         news = self._news
         with trio.move_on_after(seconds):
             await news.wait()
 
     async def page(self, after: int, after_tokens: int, seconds: float) -> ResponsePage:
-        """What lies behind that place, as soon as there is anything; empty after so many seconds without."""
+        """Wait for text after this position; an empty page if nothing arrives in time."""
         deadline = trio.current_time() + seconds
         while True:
             page = page_of(self.snapshot(), after, after_tokens)
@@ -155,11 +155,11 @@ class RunningResponse:
 
 
 def page_of(snapshot: ResponseSnapshot, after: int, after_tokens: int) -> ResponsePage:
-    """As much as fits into one page; its end with the last."""
+    """Return as much as fits into one page. The last page includes the end."""
     text = snapshot.text[after : after + PAGE_CHARACTERS]
     logprobs = snapshot.logprobs[after_tokens:]
     if len(logprobs) > PAGE_TOKENS or len(text) == PAGE_CHARACTERS:
-        # Tokens come with the text that they made, so that a reader has both up to the same place.
+        # Tokens are sent with the text they produced, so that both reach the same position.
         count = min(len(logprobs), PAGE_TOKENS)
         if count < len(logprobs):
             text = text[: max(0, logprobs[count]["offset"] - after)]

@@ -1,4 +1,4 @@
-"""The responses service's part of the tree."""
+"""Child specification of the responses service."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ __all__ = ["spec"]
 
 
 def spec(to: References, forms: Callable[[], AnswerForms]) -> ChildSpec:
-    """One actor: stored answers of OpenAI's Responses API, and their conversations. ``forms`` says how answers are read."""
+    """A single actor for the stored responses of OpenAI's Responses API. ``forms`` returns the parsers of answers."""
     return ChildSpec(id="responses", start=lambda: Responses(to.inference, to.storage, forms()))

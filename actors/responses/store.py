@@ -1,4 +1,4 @@
-"""Responses on disk: plain synchronous functions over a connection."""
+"""Storage of responses. Synchronous functions over a connection."""
 
 from __future__ import annotations
 
@@ -41,22 +41,24 @@ __all__ = [
 ]
 
 KEPT_MILLISECONDS = 30 * 24 * 3600 * 1000
-"""After its end, as at OpenAI."""
+"""Retention after the end, as at OpenAI."""
 MAXIMUM_RESPONSES = 10_000
-"""Of one client; the oldest that have ended go first."""
+"""Responses of one client; the oldest ended ones are deleted first."""
 MAXIMUM_BYTES = 256 * 1024 * 1024
-"""Of one client's responses together."""
+"""Total size of one client's responses."""
 MAXIMUM_CHAIN = 1000
 MAXIMUM_CHAIN_BYTES = 4 * 1024 * 1024
-"""Of a response and all before it: no model reads more, and one reader must not hold up the others."""
+"""Total size of a response and those it continues: no model reads more, and a single reader must not block the
+others.
+"""
 PRUNE_ROWS = 200
 APPENDED = ("completed", "incomplete")
-"""Ends that append a response to its conversation. One that failed or was cancelled leaves the conversation as it was."""
+"""Outcomes that append a response to its conversation. Failed and cancelled responses leave it unchanged."""
 
 
 @frozen(kw_only=True)
 class Owned:
-    """One client's response."""
+    """A response of one client."""
 
     client_id: str
     id: str
@@ -64,18 +66,18 @@ class Owned:
 
 @frozen(kw_only=True)
 class BeginResponse:
-    """A response was accepted: store what makes it again."""
+    """Stores an accepted response, with the data to generate it again."""
 
     response: NewResponse
     client_id: str
     domain: str
     generate: Generate = field(repr=False)
-    """Its seed filled in."""
+    """With its seed filled in."""
 
 
 @frozen(kw_only=True)
 class EndResponse:
-    """A response has ended."""
+    """Stores the end of a response."""
 
     id: str
     client_id: str
@@ -83,18 +85,18 @@ class EndResponse:
     logprobs: tuple[dict[str, Any], ...] = field(repr=False)
     end: ResponseEnd
     output: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    """Items for the conversation that it was made in."""
+    """Items for its conversation."""
 
 
 @frozen(kw_only=True)
 class LeftResponse:
-    """A response that was being made when the server or the service ended."""
+    """A response that was running when the server or the service ended."""
 
     response: NewResponse
     client_id: str
     domain: str
     generate: Generate | None = field(repr=False)
-    """None where a newer program wrote it in a form that this one cannot read."""
+    """None if it was written by a newer version in a form that this one cannot read."""
 
 
 def _is(owned: Owned) -> Any:
@@ -102,7 +104,7 @@ def _is(owned: Owned) -> Any:
 
 
 def _find(connection: Connection, owned: Owned) -> Any:
-    """Its row. Raises `CommandRefused`; another client's is not told from one that never was."""
+    """Return its row. Raises `CommandRefused`; another client's response is reported as missing."""
     row = connection.execute(select(responses).where(_is(owned))).first()
     if row is None:
         raise CommandRefused(ErrorCode.NOT_FOUND, f"Response with id {owned.id!r} not found.", field="id")
@@ -131,7 +133,7 @@ def _begin(connection: Connection, command: BeginResponse) -> Outcome[str]:
 
 
 def _hold(command: BeginResponse) -> tuple[FurtherWrite, ...]:
-    """What its conversation is asked for."""
+    """The write that reserves its conversation."""
     new = command.response
     if new.conversation_id is None:
         return ()
@@ -149,7 +151,7 @@ def _hold(command: BeginResponse) -> tuple[FurtherWrite, ...]:
 def _release(
     client_id: str, response: NewResponse, output: Sequence[dict[str, Any]] = (), *, is_appended: bool = False
 ) -> tuple[FurtherWrite, ...]:
-    """What its conversation gets."""
+    """The write that releases its conversation and appends to it."""
     if response.conversation_id is None:
         return ()
     release = ReleaseConversation(
@@ -164,7 +166,7 @@ def _release(
 
 
 def _make_room(connection: Connection, client_id: str, size: int) -> None:
-    """The oldest that have ended go for one more. Raises `CommandRefused` where too many are being made."""
+    """Delete the oldest ended responses to make space. Raises `CommandRefused` if too many are running."""
     mine = responses.c.client_id == client_id
     row = connection.execute(select(func.count(), func.coalesce(func.sum(responses.c.bytes), 0)).where(mine)).one()
     count, held = int(row[0]) + 1, int(row[1]) + size
@@ -184,14 +186,14 @@ def _make_room(connection: Connection, client_id: str, size: int) -> None:
     ended.close()
     if count > MAXIMUM_RESPONSES or held > MAXIMUM_BYTES:
         raise CommandRefused(
-            ErrorCode.OVERLOADED, "too many stored responses are being made; cancel one first", retry_after_ms=5000
+            ErrorCode.OVERLOADED, "too many stored responses are in progress; cancel one first", retry_after_ms=5000
         )
     for at in range(0, len(gone), PRUNE_ROWS):
         connection.execute(delete(responses).where(responses.c.id.in_(gone[at : at + PRUNE_ROWS])))
 
 
 def _end(connection: Connection, command: EndResponse) -> Outcome[bool]:
-    """Store the end, once; False where nobody waits for it any more."""
+    """Store the end once. Returns False if the response was deleted or has ended before."""
     owned = Owned(client_id=command.client_id, id=command.id)
     row = connection.execute(select(responses).where(_is(owned))).first()
     if row is None or row.ended_ms is not None:
@@ -225,7 +227,7 @@ def _end(connection: Connection, command: EndResponse) -> Outcome[bool]:
 def _delete(connection: Connection, owned: Owned) -> Outcome[bool]:
     row = _find(connection, owned)
     connection.execute(delete(responses).where(_is(owned)))
-    # One that is still being made will have no end to release it.
+    # A running response will have no end that releases it.
     return Outcome(value=True, further=() if row.ended_ms is not None else _release(owned.client_id, _response(row)))
 
 
@@ -261,19 +263,19 @@ def _chain(connection: Connection, owned: Owned) -> tuple[ResponseSnapshot, ...]
             ) from refusal
         if row.ended_ms is None:
             raise CommandRefused(
-                ErrorCode.CONFLICT, f"Response {next_id!r} is still being made.", field="body.previous_response_id"
+                ErrorCode.CONFLICT, f"Response {next_id!r} is still in progress.", field="body.previous_response_id"
             )
         if row.conversation_id is not None:
             raise CommandRefused(
                 ErrorCode.INVALID_FIELD,
-                f"Response {next_id!r} was made in a conversation: send conversation {row.conversation_id!r}.",
+                f"Response {next_id!r} belongs to a conversation: send conversation {row.conversation_id!r}.",
                 field="body.previous_response_id",
             )
         held += row.bytes
         if held > MAXIMUM_CHAIN_BYTES or len(found) == MAXIMUM_CHAIN:
             raise CommandRefused(
                 ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-                "what this response goes on from is longer than any model's context; begin without previous_response_id",
+                "the chain of previous responses exceeds any model's context; start without previous_response_id",
                 field="body.previous_response_id",
             )
         found.append(_snapshot(row))
@@ -304,14 +306,14 @@ def _request(text: str) -> Generate | None:
 
 
 def _find_begun(_: Connection, key: str) -> Outcome[str]:
-    """Runs only where the key has no outcome, and then keeps none."""
-    raise CommandRefused(ErrorCode.NOT_FOUND, f"the key {key!r} has begun no response")
+    """Runs only if the key has no outcome, and stores none."""
+    raise CommandRefused(ErrorCode.NOT_FOUND, f"the key {key!r} belongs to no response")
 
 
 def prune_responses(connection: Connection, at_ms: int) -> int:
-    """Forget what ended more than thirty days ago, at most `PRUNE_ROWS`; returns how many went.
+    """Delete responses that ended more than thirty days ago, at most `PRUNE_ROWS`. Returns their number.
 
-    What seems to have ended in a time to come ended by a clock that ran ahead; it has thirty days from now on.
+    End times in the future come from a clock that was ahead; their thirty days begin now.
     """
     connection.execute(update(responses).where(responses.c.ended_ms > at_ms).values(ended_ms=at_ms))
     old = select(responses.c.id).where(responses.c.ended_ms <= at_ms - KEPT_MILLISECONDS).limit(PRUNE_ROWS)

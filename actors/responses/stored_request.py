@@ -1,4 +1,6 @@
-"""A request to the engine as text, with its tools: what makes an answer again after a restart of the server. Pure."""
+"""Serializes engine requests, including tools, so that an answer can be generated again after a restart. Pure
+functions.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ _PLAIN = frozenset(one.name for one in attrs.fields(Generate))
 
 
 def request_to_text(generate: Generate) -> str:
-    """JSON in ASCII. Integers of a schema may have any length."""
+    """Serialize to ASCII JSON. Integers in a schema may have any length."""
     data: dict[str, Any] = unstructure(generate)
     if isinstance(generate, GenerateWithTools):
         data["tool_call_format"] = generate.tool_call_format.name
@@ -26,7 +28,7 @@ def request_to_text(generate: Generate) -> str:
 
 
 def request_from_text(text: str) -> Generate:
-    """The same request again. Raises `InvalidField` for what `request_to_text` did not make."""
+    """Parse a request. Raises `InvalidField` if the text was not written by `request_to_text`."""
     data = json.loads(text)
     with_tools = {name: data.pop(name) for name in list(data) if name not in _PLAIN}
     generate: Generate = structure(data, Generate, prefix="restart")

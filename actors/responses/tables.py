@@ -1,4 +1,4 @@
-"""The responses service's tables."""
+"""Tables of the responses service."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ responses = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("client_id", String(64), nullable=False),
-    # Whose cached keys and values it may use.
+    # Security domain of its prompt cache.
     Column("domain", String(256), nullable=False),
     Column("previous_id", String(64)),
-    # The conversation that gets its input and output once it has ended.
+    # The conversation to append input and output to once it has ended.
     Column("conversation_id", String(64)),
     # POSIX milliseconds, as all times here.
     Column("created_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
-    # JSON, all of these: escapes keep U+0000 out of the database.
+    # These are JSON, whose escapes keep U+0000 out of the database.
     Column("response", Text, nullable=False),
-    # What makes it again after a restart of the server; null once it has ended.
+    # The request that generates it again after a restart; null once it has ended.
     Column("restart", Text),
     Column("ending", Text),
     Column("text", Text),

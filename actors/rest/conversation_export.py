@@ -35,13 +35,11 @@ def as_markdown(whole: ConversationTurns) -> str:
     about = whole.conversation
     parts = [f"# {about.conversation}\n\n{about.turns} turns, {about.created} to {about.updated}\n"]
     if about.forgotten_turns:
-        parts.append(f"{about.forgotten_turns} older turns are not kept any more.\n")
+        parts.append(f"{about.forgotten_turns} older turns were deleted.\n")
     parts += [_turn(one) for one in whole.turns if not one.is_beside]
     if others := [one for one in whole.turns if one.is_beside]:
-        parts.append(
-            "# Other ways\n\nTurns that were said or answered otherwise, each with the turn that it follows.\n"
-        )
-        parts += [_turn(one, f"behind {one.parent}" if one.parent else "at the beginning") for one in others]
+        parts.append("# Other branches\n\nAlternative turns, each with the turn that it follows.\n")
+        parts += [_turn(one, f"after {one.parent}" if one.parent else "at the beginning") for one in others]
     return "\n".join(parts)
 
 
