@@ -1,1 +1,1 @@
-"""The Kanban board: rules, store and the actor behind REST and WebSocket."""
+"""The Kanban board: rules, storage, and the actor behind REST and WebSocket."""

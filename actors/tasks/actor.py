@@ -1,4 +1,4 @@
-"""The tasks actor: passes commands to storage, lets the model analyse, and looks for due dates and for leases that ended."""
+"""The tasks actor. It passes commands to storage, has the model analyse tasks, and watches due dates and leases."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ MANY_WRITES_SECONDS = 30.0
 DUE_SECONDS = 60.0
 ANALYSES_AT_ONCE = 4
 ANALYSIS_SECONDS = 300.0
-"""So long may an analysis take from its first attempt; then it has failed."""
+"""Deadline of an analysis, counted from its first attempt; then it has failed."""
 RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 10.0
 RETRIED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.RATE_LIMITED, ErrorCode.MODEL_UNAVAILABLE})
-"""Refusals of the inference room that pass."""
+"""Temporary errors of the inference service."""
 
 
 @frozen
 class CheckDueTasks:
-    """Timer: see whose tasks are due soon."""
+    """Timer message: check for tasks that are due soon."""
 
 
 @frozen
 class CheckLeases:
-    """Timer: give back the tasks whose leases have ended."""
+    """Timer message: return tasks whose leases have expired."""
 
 
 class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
-    """Keeps nothing that matters: what waits for an analysis stands in the database, and is found again at start."""
+    """Holds no important state: pending analyses are in the database, and are found again at start."""
 
     mailbox = reject(REQUESTS_AT_ONCE)
 
@@ -75,7 +75,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         clock_seconds: Callable[[], float] = time.time,
         steady_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``clock_seconds`` tells POSIX time, ``steady_seconds`` a time that is never set."""
+        """``clock_seconds`` returns POSIX time, ``steady_seconds`` a time that is never adjusted."""
         self._storage = storage
         self._inference = inference
         self._clock_seconds = clock_seconds
@@ -95,7 +95,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         self._analysed: dict[str, trio.Event] = {}
 
     async def started(self) -> None:
-        """Take up the analyses that an earlier life left, and look for due dates and for leases that ended meanwhile."""
+        """Resume the analyses of an earlier incarnation, and check due dates and leases that passed in the meantime."""
         self.context.spawn(self._work_on_analyses)
         self.context.after(0, CheckDueTasks())
         self.context.every(DUE_SECONDS, CheckDueTasks())
@@ -108,23 +108,23 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 self._requests += 1
                 self.context.answer_later(self._answer, message)
             case CheckDueTasks():
-                # A write that was not answered in time may have made a task that waits for its analysis.
+                # A write that timed out may have created a task that needs an analysis.
                 self._has_pending.set()
                 if not self._is_looking_for_due:
                     self._is_looking_for_due = True
                     self.context.spawn(self._check_due_tasks)
-                # The clock may have been set; and where storage was away, the leases are looked for again.
+                # The clock may have been adjusted, and storage may have been unavailable at the last check.
                 self._check_leases()
             case CheckLeases():
                 self._wakes_at_ms = None
                 self._check_leases()
 
     async def draining(self) -> None:
-        """Begin no analysis any more; those that wait are taken up at the next start."""
+        """Start no more analyses; pending ones are resumed at the next start."""
         self._is_draining = True
 
     def snapshot(self) -> dict[str, object]:
-        """How much it is doing."""
+        """Numbers of running requests and analyses."""
         return {"requests": self._requests, "analysing": len(self._analysing)}
 
     # --- requests ---------------------------------------------------------------------------------
@@ -141,14 +141,14 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
             self._requests -= 1
 
     async def _carry_out(self, request: TaskRequest[Any]) -> Any:
-        context = self._asked(request)
+        context = self._context_of(request)
         query = READS.get(type(request))
         if query is not None:
             return await self._storage.read(query, context)
         if isinstance(request, ClaimTask):
-            # What it is given is measured by the clock as it is now.
+            # The new lease is measured by the current clock.
             await self._move_leases()
-            context = self._asked(request)
+            context = self._context_of(request)
         has_many = isinstance(request, ChangeInBulk | ImportTasks | CleanUpTasks)
         committed = await self._storage.transact(
             WRITES[type(request)],
@@ -165,7 +165,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
             return await self._with_analysis(request, committed.value)
         return committed.value
 
-    def _asked(self, request: TaskRequest[Any]) -> CommandContext[Any]:
+    def _context_of(self, request: TaskRequest[Any]) -> CommandContext[Any]:
         return CommandContext(
             client_id=request.client_id,
             device_id=request.device_id,
@@ -177,7 +177,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         return int(self._clock_seconds() * 1000)
 
     async def _with_analysis(self, request: CreateTask, task: Task) -> Task:
-        """The task as it is when its analysis is there, or when its asker has waited long enough."""
+        """Return the task once its analysis is done, or when the client has waited long enough."""
         analysed = self._analysed.setdefault(task.id, trio.Event())
         newest = await self._newest(request, task)
         if newest.ai_analysis_status is not AnalysisStatus.PENDING:
@@ -190,9 +190,9 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
     async def _newest(self, request: CreateTask, task: Task) -> Task:
         wanted = GetTask(client_id=request.client_id, device_id=request.device_id, data=TaskGet(task_id=task.id))
         try:
-            newest: Task = await self._storage.read(READS[GetTask], self._asked(wanted))
+            newest: Task = await self._storage.read(READS[GetTask], self._context_of(wanted))
         except (CommandRefused, AskDeadline, ActorDead):
-            # It is made, whatever becomes of reading it again.
+            # The task was created, even if it cannot be read again.
             return task
         return newest
 
@@ -217,7 +217,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 await trio.sleep(LONGEST_RETRY_SECONDS)
 
     async def _analyse(self, pending: PendingAnalysis) -> None:
-        """Ask the model and keep what it says. What cannot be kept waits in the database as before."""
+        """Ask the model and store its answer. If that fails, the analysis stays pending in the database."""
         try:
             found = await self._ask_model(pending)
             if found is not None:
@@ -230,7 +230,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 analysed.set()
 
     async def _ask_model(self, pending: PendingAnalysis) -> AnalysisFound | None:
-        """What came of it; None where the server is about to end."""
+        """Return the result; None if the server is about to stop."""
         failed = AnalysisFound(task_id=pending.task_id, text=None, confidence=None)
         pause_seconds = RETRY_SECONDS
         deadline = trio.current_time() + ANALYSIS_SECONDS
@@ -243,7 +243,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 problem = str(error)
             except CommandRefused as refusal:
                 if refusal.code is ErrorCode.SHUTTING_DOWN:
-                    # It heard of the end before this room did.
+                    # It was notified of the shutdown before this service.
                     self._is_draining = True
                 problem = refusal.message
                 if refusal.code not in RETRIED:
@@ -269,8 +269,8 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
             try:
                 await self._storage.transact(RECORD_ANALYSIS, context, client_id=pending.client_id)
             except (CommandRefused, RuntimeFault) as error:
-                # The database is full or restarting; what was computed is worth a wait.
-                _log.warning("analysis cannot be kept yet", task=pending.task_id, problem=str(error))
+                # The database is full or restarting; the result is worth waiting for.
+                _log.warning("analysis cannot be stored yet", task=pending.task_id, problem=str(error))
                 await trio.sleep(LONGEST_RETRY_SECONDS)
             else:
                 return
@@ -280,17 +280,17 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
     async def _check_due_tasks(self) -> None:
         try:
             now_ms = self._now_ms()
-            # At the start too: the clock may have been set right while no server ran.
+            # At the start too: the clock may have been corrected while no server ran.
             self._watch_clock()
             wanted = DueTasksQuery(now_ms=now_ms, with_told_ahead=self._may_have_told_ahead)
             clients = await self._storage.read(CLIENTS_WITH_DUE, wanted)
             for client_id in clients:
                 context = CommandContext(client_id=client_id, device_id="", data=None, now_ms=now_ms)
                 await self._storage.transact(ANNOUNCE_DUE, context, client_id=client_id)
-            # Where a page was full there may be more.
+            # If a page was full, there may be more.
             self._may_have_told_ahead &= len(clients) >= TOLD_AT_ONCE
         except (CommandRefused, RuntimeFault) as error:
-            _log.warning("due dates cannot be looked for", problem=str(error))
+            _log.warning("due dates cannot be checked", problem=str(error))
         finally:
             self._is_looking_for_due = False
 
@@ -302,7 +302,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
     # --- leases -----------------------------------------------------------------------------------
 
     async def _move_leases(self) -> None:
-        """Let leases last as long as they were given for, where the clock was set back since. Raises as storage does."""
+        """Correct leases after the clock was set back, so that they last as long as promised. Raises like storage."""
         self._watch_clock()
         async with self._moving_leases:
             ahead_ms = self._leases_ahead_ms
@@ -319,7 +319,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
             self.context.spawn(self._return_tasks)
 
     def _wake_at(self, time_ms: int) -> None:
-        """Look at that time, or where an earlier one is waited for, then."""
+        """Schedule a check at that time, unless an earlier one is scheduled."""
         if self._wakes_at_ms is not None:
             if self._wakes_at_ms <= time_ms:
                 return
@@ -336,10 +336,10 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
             for client_id in found.clients:
                 context = CommandContext(client_id=client_id, device_id="", data=None, now_ms=now_ms)
                 count = (await self._storage.transact(RETURN_TASKS, context, client_id=client_id)).value
-                _log.info("leases ended", client_id=client_id, tasks=count)
+                _log.info("leases expired", client_id=client_id, tasks=count)
             if found.next_ms is not None:
                 self._wake_at(found.next_ms)
         except (CommandRefused, RuntimeFault) as error:
-            _log.warning("tasks whose leases ended cannot be given back yet", problem=str(error))
+            _log.warning("tasks with expired leases cannot be returned yet", problem=str(error))
         finally:
             self._is_looking_for_leases = False

@@ -1,4 +1,4 @@
-"""The model's analysis of a task: what it is asked, and how its answer is kept."""
+"""Analysis of tasks by the model: the question, and storage of the answer."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 ANALYSIS_BYTES = 16 * 1024
-"""JSON of the longest analysis; what is beyond is cut and marked."""
+"""Maximum size of an analysis as JSON; longer ones are truncated and marked."""
 ANALYSIS_TOKENS = 192
 PENDING_AT_ONCE = 16
-# With the task and not in a message of the system's: small models greet instead of answering when those stand apart.
+# In the same message as the task: with a separate system message, small models greet instead of answering.
 QUESTION = (
     "Here is a task of a software project. Explain in a few sentences what has to be done, in which steps, and what "
     "could go wrong."
@@ -40,7 +40,7 @@ QUESTION = (
 
 @frozen(kw_only=True)
 class PendingAnalysis:
-    """A task that waits for its analysis."""
+    """A task with a pending analysis."""
 
     client_id: str
     task_id: str
@@ -50,25 +50,25 @@ class PendingAnalysis:
 
 @frozen(kw_only=True)
 class PendingAnalysesQuery:
-    """Asks for the tasks that have waited longest."""
+    """Selects the tasks that have waited longest."""
 
     but: frozenset[str] = frozenset()
-    """Ids of those that are being worked on."""
+    """Ids of tasks being analysed now."""
 
 
 @frozen(kw_only=True)
 class AnalysisFound:
-    """What became of an analysis."""
+    """The outcome of an analysis."""
 
     task_id: str
     text: str | None = field(repr=False)
-    """What the model said; None where it failed."""
+    """The model's answer; None if it failed."""
     confidence: float | None
-    """Measured, with the text."""
+    """Measured together with the text."""
 
 
 def wants_analysis(data: object) -> bool:
-    """Does this command make a task that waits for an analysis?"""
+    """True if this command creates a task with a pending analysis."""
     match data:
         case TaskCreate():
             return data.analyze_with_ai
@@ -78,7 +78,7 @@ def wants_analysis(data: object) -> bool:
 
 
 def question(pending: PendingAnalysis) -> Generate:
-    """What the model is asked."""
+    """Build the question for the model."""
     wanted = f"{QUESTION}\n\nTask: {pending.title}"
     if pending.description:
         wanted += f"\n{pending.description}"
@@ -86,7 +86,7 @@ def question(pending: PendingAnalysis) -> Generate:
 
 
 def find_pending(connection: Connection, wanted: PendingAnalysesQuery) -> list[PendingAnalysis]:
-    """Tasks that wait for their analysis, oldest first."""
+    """Return tasks with a pending analysis, oldest first."""
     rows = connection.execute(
         select(tasks.c.client_id, tasks.c.id, tasks.c.title, tasks.c.description)
         .where(tasks.c.ai_analysis_status == AnalysisStatus.PENDING.value, tasks.c.id.not_in(sorted(wanted.but)))
@@ -100,9 +100,10 @@ def find_pending(connection: Connection, wanted: PendingAnalysesQuery) -> list[P
 
 
 def record_analysis(connection: Connection, context: CommandContext[AnalysisFound]) -> Outcome[Task | None]:
-    """Keep an analysis, or that there is none. The version stays: nobody who edits the task is in the way of this.
+    """Store an analysis or its failure. The version does not change, so that editing the task does not conflict with
+    it.
 
-    A task that is gone or waits no longer is left alone, so an analysis that was made twice counts once.
+    Tasks that were deleted, or have no pending analysis, are left alone, so that a repeated analysis counts once.
     """
     found = context.data
     stored = find_task(connection, context.client_id, found.task_id)
@@ -129,7 +130,7 @@ def record_analysis(connection: Connection, context: CommandContext[AnalysisFoun
 
 
 def cut_to(text: str, most_bytes: int) -> tuple[str, bool]:
-    """As much of the text as has at most so many bytes of JSON without its quotes, and whether that is less than all."""
+    """Return as much of the text as fits as JSON without its quotes, and True if it was truncated."""
     text = text.replace("\0", "\ufffd")
     if _size(text) <= most_bytes:
         return text, False

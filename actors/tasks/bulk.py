@@ -1,4 +1,4 @@
-"""Several changes in one transaction: bulk, import, cleanup, and the limits of a board."""
+"""Several changes in one transaction: bulk, import, cleanup, and column limits."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = ["change_in_bulk", "clean_up", "import_tasks", "set_limits"]
 
 CLEANED_AT_ONCE = 500
 MAXIMUM_LIMITED_BOARDS = 1000
-"""Boards of one client whose columns have limits."""
+"""Boards of one client that have column limits."""
 DAY_MS = 86_400_000
 
 
 def change_in_bulk(connection: Connection, context: CommandContext[TaskBulk]) -> Outcome[BulkResult]:
-    """Carry out the items in order: all or none, or each for itself."""
+    """Apply the items in order: all or none, or each independently."""
     recorder = ChangeRecorder()
     outcomes: list[BulkOutcome] = []
     for index, item in enumerate(context.data.items):
@@ -61,10 +61,10 @@ def change_in_bulk(connection: Connection, context: CommandContext[TaskBulk]) ->
 
 
 def import_tasks(connection: Connection, context: CommandContext[TaskImport]) -> Outcome[ImportedTasks]:
-    """Make all tasks, or none. A dependency may be the `id` that another task of the same import came with."""
+    """Create all tasks or none. A dependency may be the `id` of another task in the same import."""
     named = [one.id for one in context.data.tasks if one.id is not None]
     if len(named) != len(set(named)):
-        raise invalid(context, "tasks", "two of them have the same id")
+        raise invalid(context, "tasks", "ids must be unique")
     recorder = ChangeRecorder()
     with connection.begin_nested() as savepoint:
         ids = _import_in_order(connection, context, frozenset(named), recorder)
@@ -78,7 +78,7 @@ def import_tasks(connection: Connection, context: CommandContext[TaskImport]) ->
 def _import_in_order(
     connection: Connection, context: CommandContext[TaskImport], named: frozenset[str], recorder: ChangeRecorder
 ) -> list[str]:
-    """Make the tasks by their positions; those that depend on later ones get their dependencies at the end."""
+    """Create the tasks in order of position. Dependencies on later tasks are added at the end."""
     data = context.data
     made: dict[str, str] = {}
     ids: dict[int, str] = {}
@@ -102,17 +102,17 @@ def _import_in_order(
 
 
 def _creation(context: CommandContext[ImportedTask], made: dict[str, str] | None, *, force: bool) -> TaskCreate:
-    """The command for one imported task, with ``made`` tasks for its dependencies, or without any."""
+    """Build the command for one imported task, with its dependencies resolved through ``made``, or without any."""
     names = [] if made is None else [made.get(name, name) for name in context.data.dependencies]
     try:
         return context.data.as_create(names, force=force)
     except FieldFault as fault:
-        # All else was checked when the import came, so it is a name that stands for no task.
-        raise conflict(context, fault.path, f"there is no such task: {fault.problem}") from None
+        # Everything else was checked before, so it is a dependency that names no task.
+        raise conflict(context, fault.path, f"no such task: {fault.problem}") from None
 
 
 def clean_up(connection: Connection, context: CommandContext[TaskCleanup]) -> Outcome[CleanedTasks]:
-    """Delete tasks that came to `done` long ago, oldest first."""
+    """Delete tasks that were done long ago, oldest first."""
     data = context.data
     recorder = ChangeRecorder()
     condition = [
@@ -130,7 +130,7 @@ def clean_up(connection: Connection, context: CommandContext[TaskCleanup]) -> Ou
     ).all()
     chosen = rows[:CLEANED_AT_ONCE]
     for row in chosen:
-        # Read here: deleting the one before may have raised it.
+        # Read at this point: deleting the previous task may have incremented it.
         version = connection.execute(select(tasks.c.version).where(tasks.c.id == row.id)).scalar_one()
         delete_task(connection, context.part(TaskDelete(task_id=row.id, version=version, force=True), ""), recorder)
     cleaned = CleanedTasks(count=len(chosen), has_more=len(rows) > len(chosen), dry_run=False)
@@ -155,7 +155,7 @@ def set_limits(connection: Connection, context: CommandContext[TaskLimits]) -> O
         if connection.execute(others).scalar_one() >= MAXIMUM_LIMITED_BOARDS:
             raise CommandRefused(
                 ErrorCode.CONFLICT,
-                f"{MAXIMUM_LIMITED_BOARDS} boards have limits already; take those of one away first",
+                f"{MAXIMUM_LIMITED_BOARDS} boards have limits already; remove those of one first",
                 field="data.project",
             )
         connection.execute(insert(board_limits), rows)
@@ -179,7 +179,7 @@ def _change(
 
 
 def _fitting(outcomes: list[BulkOutcome]) -> list[BulkOutcome]:
-    """With whole tasks as far as an answer has room for them; of the others it says which version they have now."""
+    """Return as many complete tasks as fit into an answer, and only the new versions of the others."""
     left_bytes = PAGE_BYTES
     found: list[BulkOutcome] = []
     for one in outcomes:

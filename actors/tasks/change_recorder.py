@@ -1,4 +1,4 @@
-"""What a change leaves behind in its transaction: a history row, events of the client's log, triggers."""
+"""Records the effects of a change in its transaction: a history row, events of the client's log, and triggers."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ PRIORITIES = {
 }
 DERIVED = frozenset({"id", "client_id", "version", "created", "updated", "is_blocked", "requires_approval"})
 TOLD = tuple(one.name for one in attrs.fields(Task) if one.name not in DERIVED)
-"""Fields whose changes history tells."""
+"""Fields whose changes are recorded in the history."""
 
-# Made once: a statement that is built anew for each change costs more than running it.
+# Built once: building a statement costs more than running it.
 _INSERT = insert(history)
 
 
 @define
 class ChangeRecorder:
-    """Collects what the operation's outcome needs."""
+    """Collects events and triggers for an operation's outcome."""
 
     events: list[LogEvent] = field(factory=list)
     triggers: list[Trigger] = field(factory=list)
     _newest: tuple[Task, dict[str, Any]] | None = field(default=None, init=False)
 
     def outcome(self, value: Any) -> Outcome[Any]:
-        """The operation's outcome."""
+        """Build the operation's outcome."""
         return Outcome(value=value, events=tuple(self.events), triggers=tuple(self.triggers))
 
     def plain(self, task: Task) -> dict[str, Any]:
-        """The task as JSON values, which nobody changes: made once for all that carries it."""
+        """Return the task as JSON values, which must not be modified: they are shared by all events."""
         if self._newest is None or self._newest[0] is not task:
             self._newest = (task, unstructure(task))
         return self._newest[1]
 
     def publish(self, kind: str, task: Task) -> None:
-        """An event that carries the whole task."""
+        """Record an event with the complete task."""
         self.events.append(
             LogEvent(type=kind, channel="tasks", priority=PRIORITIES[task.priority], data={"task": self.plain(task)})
         )
 
     def deleted(self, task: Task) -> None:
-        """A task is no more."""
+        """Record the deletion of a task."""
         self.events.append(
             LogEvent(
                 type="task_deleted", channel="tasks", priority=PRIORITIES[task.priority], data={"task_id": task.id}
@@ -66,7 +66,7 @@ class ChangeRecorder:
         )
 
     def trigger(self, kind: str, task: Task, *, is_own_action: bool = False, **data: Any) -> None:
-        """Something that the notifications room may want to tell."""
+        """Record a trigger for the notifications service."""
         self.triggers.append(
             Trigger(
                 kind=kind,
@@ -77,7 +77,7 @@ class ChangeRecorder:
         )
 
     def record_change(self, before: Task | None, after: Task) -> None:
-        """What a change makes of its task beyond the change itself: blocked or free, in need of a decision."""
+        """Record the consequences of a change: the task became blocked or unblocked, or needs a decision."""
         if after.is_blocked and (before is None or not before.is_blocked):
             self._blocked(after)
         if before is not None and before.is_blocked and not after.is_blocked:
@@ -86,7 +86,7 @@ class ChangeRecorder:
             self.trigger("approval_needed", after)
 
     def dependents(self, connection: Connection, before: Task, after: Task) -> None:
-        """Tell those that wait for a task when it came to `done` or left it."""
+        """Notify the tasks that depend on one that reached or left `done`."""
         was_open, is_open = is_blocked([before.status]), is_blocked([after.status])
         if was_open == is_open:
             return
@@ -110,7 +110,7 @@ class ChangeRecorder:
         before: StoredTask | None,
         after: StoredTask,
     ) -> None:
-        """One row that says what changed, and how long the task had been where it was."""
+        """Insert a row with the changes, and the time that the task spent in its column."""
         old = None if before is None else before.task
         task = after.task
         left = before is not None and (before.task.status is not task.status or kind == "deleted")
@@ -129,7 +129,7 @@ class ChangeRecorder:
                 "device_id": context.device_id,
                 "from_status": old.status.value if left and old is not None else None,
                 "to_status": task.status.value if came else None,
-                # None is shorter than nothing, whatever a clock said when it began.
+                # Never negative, whatever the clock was at the beginning.
                 "stay_ms": max(0, context.now_ms - before.entered_ms) if left and before is not None else None,
                 "cycle_ms": max(0, context.now_ms - after.started_ms)
                 if done_now and after.started_ms is not None
@@ -140,13 +140,13 @@ class ChangeRecorder:
 
 
 def _waits_for_one_only(connection: Connection, task: Task) -> bool:
-    """Of its dependencies exactly one is open, so that it was free a moment ago."""
+    """True if exactly one dependency is open, so that the task was unblocked until now."""
     states = dependencies_of(connection, [task.id])[task.id]
     return sum(1 for status in states.values() if is_blocked([status])) == 1
 
 
 def changes_between(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By field: what it was and what it is, of a task's JSON values; an absent one was empty."""
+    """Compare a task's JSON values by field. A missing value was empty."""
     if before is None:
         return {name: {"after": after[name]} for name in TOLD if after.get(name)}
     changed: dict[str, dict[str, Any]] = {}

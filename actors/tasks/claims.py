@@ -1,7 +1,7 @@
-"""Claims: an agent takes a task under a lease, renews it while it works, and loses the task when it dies.
+"""Claims: an agent takes a task under a lease, renews it while it works, and loses the task if it dies.
 
-Who moves a claimed task on, or edits it, is not asked for a lease: people overrule agents. A lease concerns the task only
-while it is in progress; once it was moved elsewhere, nothing is left to give back.
+Moving or editing a claimed task requires no lease: people overrule agents. A lease matters only while its task is in
+progress; once the task was moved elsewhere, there is nothing to return.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 RETURNED_AT_ONCE = 100
-# Of other columns somebody is at the task, or it is done.
+# Tasks in other columns are being worked on, or done.
 CLAIMABLE = frozenset({TaskStatus.BACKLOG, TaskStatus.TODO})
 
 _OF_TASK = task_claims.c.task_id == bindparam("of_task")
@@ -45,22 +45,24 @@ _INSERT = insert(task_claims)
 
 @frozen
 class EndedLeasesQuery:
-    """Asks whose leases have ended by now."""
+    """Selects the clients whose leases have expired."""
 
     now_ms: int
 
 
 @frozen
 class EndedLeases:
-    """Clients with leases that have ended, and when the next one ends."""
+    """Clients with expired leases, and the time at which the next lease expires."""
 
     clients: list[str]
     next_ms: int | None
-    """POSIX milliseconds; None where there is no other lease."""
+    """POSIX milliseconds; None if there is no other lease."""
 
 
 def claim_task(connection: Connection, context: CommandContext[TaskClaim], recorder: ChangeRecorder) -> TaskLease:
-    """Take a task, or renew its lease. Raises `not_found`; `conflict` where another holds it, or nobody can take it."""
+    """Claim a task or renew its lease. Raises `not_found`; `conflict` if it is claimed by another or cannot be
+    claimed.
+    """
     before = existing_task(connection, context)
     row = connection.execute(_FIND, {"of_task": before.task.id}).first()
     if context.data.lease is not None:
@@ -73,7 +75,7 @@ def claim_task(connection: Connection, context: CommandContext[TaskClaim], recor
                 f"{row.holder} has claimed it until {wire_time(row.until_ms / 1000)}",
                 before.task,
             )
-        # Its holder is gone, and the task on its way back.
+        # The holder is gone, and the task is about to be returned.
         _give_back(connection, context, recorder, before, row)
         before = existing_task(connection, context)
     if before.task.status not in CLAIMABLE:
@@ -89,7 +91,7 @@ def claim_task(connection: Connection, context: CommandContext[TaskClaim], recor
 
 
 def release_task(connection: Connection, context: CommandContext[TaskRelease], recorder: ChangeRecorder) -> Task:
-    """Give a claimed task back. Raises `not_found`; `conflict` where the lease has ended."""
+    """Return a claimed task. Raises `not_found`; `conflict` if the lease has expired."""
     before = existing_task(connection, context)
     row = connection.execute(_FIND, {"of_task": before.task.id}).first()
     if row is None or row.lease != context.data.lease:
@@ -98,7 +100,7 @@ def release_task(connection: Connection, context: CommandContext[TaskRelease], r
 
 
 def find_ended_leases(connection: Connection, wanted: EndedLeasesQuery) -> EndedLeases:
-    """Whose leases have ended, and when the next one will."""
+    """Return the clients with expired leases, and the time of the next expiry."""
     clients = connection.scalars(
         select(task_claims.c.client_id)
         .where(task_claims.c.until_ms <= wanted.now_ms)
@@ -111,7 +113,7 @@ def find_ended_leases(connection: Connection, wanted: EndedLeasesQuery) -> Ended
 
 
 def return_tasks(connection: Connection, context: CommandContext[None]) -> Outcome[int]:
-    """Give back the tasks of one client whose leases have ended; how many leases those were."""
+    """Return the tasks of one client whose leases have expired. Returns the number of leases."""
     recorder = ChangeRecorder()
     rows = connection.execute(
         select(task_claims)
@@ -132,13 +134,13 @@ def return_tasks(connection: Connection, context: CommandContext[None]) -> Outco
 
 
 def move_leases(connection: Connection, context: CommandContext[int]) -> Outcome[int]:
-    """Let all leases end as many milliseconds sooner as the clock was set back by; how many leases there are."""
+    """Move the end of all leases back by the milliseconds that the clock was set back. Returns the number of leases."""
     moved = connection.execute(update(task_claims).values(until_ms=task_claims.c.until_ms - context.data))
     return Outcome(value=moved.rowcount)
 
 
 def _renew(connection: Connection, context: CommandContext[TaskClaim], task: Task, row: Row[Any] | None) -> TaskLease:
-    # One that ended a moment ago and whose task is still there is as good: nobody else was given it.
+    # A lease that expired a moment ago is still valid if its task was not returned yet.
     if row is None or row.lease != context.data.lease or task.status is not TaskStatus.IN_PROGRESS:
         raise _ended(context, task)
     return _keep(connection, context, task, row.from_status, row.from_assignee, row.lease)
@@ -176,13 +178,13 @@ def _give_back(
     before: StoredTask,
     row: Row[Any],
 ) -> Task:
-    """End the lease; a task that is still in progress goes back, whatever its column's limit."""
+    """End the lease, and return the task if it is still in progress, even over the column's limit."""
     connection.execute(_DELETE, {"of_task": before.task.id})
     if before.task.status is not TaskStatus.IN_PROGRESS:
         return before.task
     column = Column(context.client_id, before.task.project, TaskStatus(row.from_status))
     position = end_of_column(connection, context, column, force=True, current=before.task, moved=before.task.id)
-    # Whoever was given the task meanwhile keeps it.
+    # An assignee set in the meantime stays.
     assignee = row.from_assignee if before.task.assignee == row.holder else before.task.assignee
     after = evolve(before.task, status=column.status, position=position, assignee=assignee)
     return save_task(connection, context, recorder, before, after, kind="moved")
@@ -190,5 +192,5 @@ def _give_back(
 
 def _ended(context: CommandContext[Any], task: Task) -> Exception:
     return conflict(
-        context, "lease", "this lease has ended: the task was given back, moved on or taken by others", task
+        context, "lease", "this lease has expired: the task was returned, moved or claimed by another", task
     )

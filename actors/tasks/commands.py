@@ -1,4 +1,4 @@
-"""Single changes of tasks: create, update, move, delete, decide. Each runs within a write transaction of storage."""
+"""Changes of a single task: create, update, move, delete, decide. Each runs within a write transaction of storage."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from protocol.tasks import TaskCreate, TaskDecide, TaskDelete, TaskMove, TaskUpd
 __all__ = ["change_task", "create_task", "decide_task", "delete_task", "move_task", "save_task"]
 
 TASK_BYTES = 15 * 1024
-"""JSON of a task without its analysis: with the longest one, an event stays within its 32 KiB."""
-# Made once: a statement that is built anew for each change costs more than running it.
+"""Maximum size of a task as JSON without its analysis; with the longest one, an event stays within 32 KiB."""
+# Built once: building a statement costs more than running it.
 _STATES = select(tasks.c.id, tasks.c.status).where(
     tasks.c.client_id == bindparam("client_id"), tasks.c.id.in_(bindparam("wanted", expanding=True))
 )
 MAXIMUM_TASKS = 100_000
-"""Of one client."""
-# Steps over as many entries of an index as there are tasks, so that few cost nothing; nobody has to keep a count true.
+"""Tasks of one client."""
+# Walks over index entries up to the limit, so that few tasks cost little and no counter has to be maintained.
 _IS_FULL = select(literal(1)).where(tasks.c.client_id == bindparam("client_id")).limit(1).offset(bindparam("others"))
 _DELETE = delete(tasks).where(tasks.c.id == bindparam("task_id"))
 LISTS = frozenset({"tags", "dependencies", "attachments"})
@@ -49,10 +49,10 @@ PLAIN_FIELDS = (
 
 
 def create_task(connection: Connection, context: CommandContext[TaskCreate], recorder: ChangeRecorder) -> Task:
-    """Make a task, last in its column."""
+    """Create a task at the end of its column."""
     data = context.data
     if connection.scalar(_IS_FULL, {"client_id": context.client_id, "others": MAXIMUM_TASKS - 1}) is not None:
-        raise CommandRefused(ErrorCode.CONFLICT, f"{MAXIMUM_TASKS} tasks are there already; delete some first")
+        raise CommandRefused(ErrorCode.CONFLICT, f"{MAXIMUM_TASKS} tasks exist already; delete some first")
     column = Column(context.client_id, data.project, data.status)
     states = _known_dependencies(connection, context, data.dependencies)
     position = end_of_column(connection, context, column, force=data.force, current=None)
@@ -100,7 +100,7 @@ def create_task(connection: Connection, context: CommandContext[TaskCreate], rec
 
 
 def change_task(connection: Connection, context: CommandContext[TaskUpdate], recorder: ChangeRecorder) -> Task:
-    """Change fields of a task; a new column or project is a move to its end."""
+    """Change fields of a task. A new column or project moves it to the end of that column."""
     data = context.data
     before = task_of_version(connection, context)
     changed: dict[str, Any] = {name: getattr(data, name) for name in PLAIN_FIELDS if getattr(data, name) is not None}
@@ -130,7 +130,7 @@ def change_task(connection: Connection, context: CommandContext[TaskUpdate], rec
 
 
 def move_task(connection: Connection, context: CommandContext[TaskMove], recorder: ChangeRecorder) -> Task:
-    """Put a task into a column, at a place."""
+    """Move a task to a position in a column."""
     before = task_of_version(connection, context)
     column = Column(context.client_id, before.task.project, context.data.status)
     if column.status is not before.task.status:
@@ -142,12 +142,12 @@ def move_task(connection: Connection, context: CommandContext[TaskMove], recorde
 
 
 def decide_task(connection: Connection, context: CommandContext[TaskDecide], recorder: ChangeRecorder) -> Task:
-    """Write down what a person decided."""
+    """Record a person's decision."""
     before = task_of_version(connection, context)
     decision = before.task.agent_decision
     if decision is None:
         if not before.task.requires_approval:
-            raise conflict(context, "decision", "this task waits for no decision", before.task)
+            raise conflict(context, "decision", "this task needs no decision", before.task)
         assert before.task.confidence is not None
         decision = AgentDecision(
             recommendation="",
@@ -158,19 +158,22 @@ def decide_task(connection: Connection, context: CommandContext[TaskDecide], rec
         )
     wanted = context.data.approval
     if wanted not in DECISIONS[decision.approval]:
-        raise conflict(context, "decision", f"this was {decision.approval.value} before", before.task)
+        raise conflict(context, "decision", f"this was already {decision.approval.value}", before.task)
     decided = evolve(decision, approval=wanted, feedback=context.data.feedback or decision.feedback)
     return save_task(connection, context, recorder, before, evolve(before.task, agent_decision=decided), kind="decided")
 
 
 def delete_task(connection: Connection, context: CommandContext[TaskDelete], recorder: ChangeRecorder) -> DeletedTask:
-    """Delete a task. Those that depend on it refuse that, or lose the dependency by force."""
+    """Delete a task. If others depend on it this fails, or removes the dependency if forced."""
     stored = task_of_version(connection, context)
     dependents = dependents_of(connection, stored.task.id)
     if dependents and not context.data.force:
         named = ", ".join(dependents[:5]) + (" …" if len(dependents) > 5 else "")
         raise conflict(
-            context, "task_id", f"{len(dependents)} tasks depend on it ({named}); `force` deletes it", stored.task
+            context,
+            "task_id",
+            f"{len(dependents)} tasks depend on it ({named}); delete it anyway with `force`",
+            stored.task,
         )
     for one in dependents:
         before = find_task(connection, context.client_id, one)
@@ -194,7 +197,7 @@ def save_task(
     *,
     kind: str,
 ) -> Task:
-    """Write a changed task in a new version, with all that belongs to the change."""
+    """Store a changed task as a new version, with history, events and triggers."""
     status = after.status
     task = evolve(
         after,
@@ -231,14 +234,14 @@ def _check_transition(context: CommandContext[Any], task: Task, column: Column) 
 
 
 def _known_dependencies(connection: Connection, context: CommandContext[Any], wanted: list[str]) -> list[TaskStatus]:
-    """The status of each dependency. Raises `CommandRefused` where one is no task of this client."""
+    """Return the status of each dependency. Raises `CommandRefused` if one is not a task of this client."""
     if not wanted:
         return []
     rows = connection.execute(_STATES, {"client_id": context.client_id, "wanted": wanted})
     states = {row.id: TaskStatus(row.status) for row in rows}
     for index, one in enumerate(wanted):
         if one not in states:
-            raise conflict(context, f"dependencies[{index}]", f"there is no task {one}")
+            raise conflict(context, f"dependencies[{index}]", f"task {one} does not exist")
     return [states[one] for one in wanted]
 
 
@@ -253,7 +256,7 @@ def _open_decision(proposal: Proposal) -> AgentDecision:
 
 
 def _canonical(due: str | None) -> str | None:
-    """A checked moment in UTC, as the wire carries it."""
+    """Convert a validated time to UTC in the wire format."""
     milliseconds = None if due is None else parse_moment_ms(due)
     return None if milliseconds is None else wire_time(milliseconds / 1000)
 
@@ -264,6 +267,6 @@ def _check_size(context: CommandContext[Any], task: Task, recorder: ChangeRecord
     if size > TASK_BYTES:
         raise CommandRefused(
             ErrorCode.TOO_LARGE,
-            f"a task may have {TASK_BYTES} bytes of JSON in all, this one would have {size}",
+            f"a task may have at most {TASK_BYTES} bytes as JSON, this one has {size}",
             field=context.path,
         )

@@ -1,4 +1,4 @@
-"""What the room's operations and queries are given, and how they refuse."""
+"""The argument of the service's operations and queries, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NewData = TypeVar("NewData")
 
 @frozen(kw_only=True)
 class CommandContext(Generic[Data]):
-    """One command with who asked it and when."""
+    """A command with its client and time."""
 
     client_id: str
     device_id: str
@@ -30,10 +30,10 @@ class CommandContext(Generic[Data]):
     now_ms: int
     """POSIX milliseconds."""
     path: str = "data"
-    """Where the data stand in what the client sent, for refusals."""
+    """Path of the data in the client's message, for errors."""
 
     def part(self, data: NewData, path: str) -> CommandContext[NewData]:
-        """The same with one part of the data."""
+        """Derive the context of a part of the data."""
         return CommandContext(
             client_id=self.client_id,
             device_id=self.device_id,
@@ -44,18 +44,18 @@ class CommandContext(Generic[Data]):
 
 
 def invalid(context: CommandContext[Any], field: str, problem: str) -> CommandRefused:
-    """A field that is well formed and cannot be taken here."""
+    """Build the error for a field that is well-formed but not acceptable here."""
     path = f"{context.path}.{field}"
     return CommandRefused(ErrorCode.INVALID_FIELD, f"{path}: {problem}", field=path)
 
 
 def not_found(context: CommandContext[Any], field: str = "task_id") -> CommandRefused:
-    """No such task, or another client's."""
-    return CommandRefused(ErrorCode.NOT_FOUND, "there is no such task", field=f"{context.path}.{field}")
+    """Build the error for a task that does not exist or belongs to another client."""
+    return CommandRefused(ErrorCode.NOT_FOUND, "task not found", field=f"{context.path}.{field}")
 
 
 def conflict(context: CommandContext[Any], field: str, problem: str, current: Task | None = None) -> CommandRefused:
-    """What is stored now is against it."""
+    """Build the error for a command that conflicts with the stored state."""
     return CommandRefused(
         ErrorCode.CONFLICT,
         problem,
@@ -65,7 +65,7 @@ def conflict(context: CommandContext[Any], field: str, problem: str, current: Ta
 
 
 def existing_task(connection: Connection, context: CommandContext[Any]) -> StoredTask:
-    """The task that the data name. Raises `not_found`."""
+    """Return the task that the data name. Raises `not_found`."""
     stored = find_task(connection, context.client_id, context.data.task_id)
     if stored is None:
         raise not_found(context)
@@ -73,13 +73,13 @@ def existing_task(connection: Connection, context: CommandContext[Any]) -> Store
 
 
 def task_of_version(connection: Connection, context: CommandContext[Any]) -> StoredTask:
-    """The task that the data name, in the version that they name. Raises `not_found`, `conflict`."""
+    """Return the task that the data name, in the version that they name. Raises `not_found`, `conflict`."""
     stored = existing_task(connection, context)
     if stored.task.version != context.data.version:
         raise conflict(
             context,
             "version",
-            f"the task has version {stored.task.version} now, not {context.data.version}",
+            f"the task is at version {stored.task.version}, not {context.data.version}",
             stored.task,
         )
     return stored

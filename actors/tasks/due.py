@@ -1,4 +1,4 @@
-"""Due dates that are near: told once for each date that a task has."""
+"""Due dates in the near future, announced once for each date of a task."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from protocol.task_model import TaskStatus
 __all__ = ["TOLD_AT_ONCE", "DueTasksQuery", "announce_due", "find_clients_with_due"]
 
 SOON_MS = 24 * 3_600_000
-"""A due date is near from a day before it."""
+"""A due date is announced this long before it."""
 TOO_EARLY_MS = 3_600_000
-"""A due date that was told so long before it was near was told by a clock that ran ahead."""
+"""An announcement earlier than this was made by a clock that was ahead."""
 TOLD_AT_ONCE = 100
 
 
 @frozen(kw_only=True)
 class DueTasksQuery:
-    """Asks whose tasks are due soon."""
+    """Selects the clients with tasks that are due soon."""
 
     now_ms: int
     with_told_ahead: bool = False
-    """Whether to look for those as well that a clock ahead of now told too early."""
+    """Include tasks that were announced too early by a clock that was ahead."""
 
 
 def find_clients_with_due(connection: Connection, wanted: DueTasksQuery) -> list[str]:
-    """Client ids with tasks that are due soon and were not told of."""
+    """Return the ids of clients with tasks that are due soon and were not announced."""
     rows = connection.scalars(
         select(tasks.c.client_id)
         .where(
@@ -47,9 +47,9 @@ def find_clients_with_due(connection: Connection, wanted: DueTasksQuery) -> list
 
 
 def announce_due(connection: Connection, context: CommandContext[None]) -> Outcome[int]:
-    """Trigger `due_soon` for such tasks of one client; returns how many.
+    """Trigger `due_soon` for these tasks of one client. Returns their number.
 
-    What a clock ahead of now told too early is told again in its time.
+    Tasks that were announced too early are announced again in time.
     """
     recorder = ChangeRecorder()
     connection.execute(

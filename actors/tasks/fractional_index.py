@@ -1,8 +1,8 @@
-"""Keys that order a column: strings compared byte by byte, between any two of which there is always another.
+"""Fractional index: keys that order a column. They are strings compared byte by byte, with room between any two.
 
-A key is eight digits of base 62, counted up from the middle of their range for each task put last, and a fraction for
-those put between two. A fraction grows by one digit for about six insertions at one place; when it is as long as a key
-may be, the keys around that place are dealt out anew (`keys_between`), which changes no order.
+A key is eight digits of base 62, incremented from the middle of their range for each task appended, and a fraction
+for tasks inserted between two others. A fraction grows by one digit for about six insertions at one place. When it
+reaches the maximum length, the keys around it are rebalanced (`keys_between`), which does not change the order.
 
 After D. Greenspan, "Implementing fractional indexing" (2020), with integers of a fixed width.
 """
@@ -16,13 +16,13 @@ BASE = len(DIGITS)
 WIDTH = 8
 MIDDLE = BASE**WIDTH // 2
 LONGEST = 48
-"""Characters of the longest key that is kept."""
+"""Maximum length of a stored key."""
 SHORT = 24
-"""What keys that are dealt out anew shall not exceed."""
+"""Maximum length of a key after rebalancing."""
 
 
 def key_between(low: str | None, high: str | None) -> str:
-    """A key above ``low`` and below ``high``; None is the end of the column. ``low`` must be below ``high``."""
+    """Return a key above ``low`` and below ``high``; None is the end of the column. ``low`` must be below ``high``."""
     if low is None and high is None:
         return _integer_key(MIDDLE)
     if low is None:
@@ -39,7 +39,7 @@ def key_between(low: str | None, high: str | None) -> str:
 
 
 def keys_between(low: str | None, high: str | None, count: int) -> list[str]:
-    """``count`` keys between two, in order and as far apart as they can be."""
+    """Return ``count`` keys between two, in order and as evenly spaced as possible."""
     if count == 0:
         return []
     if high is None:
@@ -71,7 +71,7 @@ def _integer_key(value: int) -> str:
 
 
 def _fraction_between(low: str, high: str | None) -> str:
-    """Digits behind the point, above ``low`` and below ``high`` (None is 1); never ending with 0."""
+    """Digits of a fraction above ``low`` and below ``high`` (None is 1), never ending with 0."""
     digits: list[str] = []
     while True:
         place = len(digits)
@@ -81,5 +81,5 @@ def _fraction_between(low: str, high: str | None) -> str:
             return "".join(digits) + DIGITS[(under + over) // 2]
         digits.append(DIGITS[under])
         if over != under:
-            # Already below `high`, so nothing bounds the rest from above.
+            # Already below `high`, so the remaining digits are unbounded.
             high = None

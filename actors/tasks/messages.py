@@ -1,4 +1,4 @@
-"""What the tasks room takes and tells. Other rooms import this file and nothing else of the room."""
+"""Messages of the tasks service. Other services import nothing else of it."""
 
 from __future__ import annotations
 
@@ -64,21 +64,21 @@ Reply = TypeVar("Reply")
 
 @frozen(kw_only=True)
 class TaskRequest(Request[Reply], Generic[Reply]):
-    """What every request of this room says. All are refused with `CommandRefused`."""
+    """Base of all requests to this service. All may be refused with `CommandRefused`."""
 
     client_id: str
-    """Whose tasks are meant."""
+    """The owner of the tasks."""
     device_id: str
-    """Who asks, for history."""
+    """The device that asks, for the history."""
     data: Any
     """The wire class that the request carries."""
     key: IdempotencyKey | None = None
-    """For writes; the same one again gets the same answer."""
+    """Makes a write idempotent: a repetition gets the same answer."""
 
 
 @frozen(kw_only=True)
 class CreateTask(TaskRequest[Task]):
-    """Make a task; with an analysis wanted, the answer waits for it as long as the command says."""
+    """Create a task. If an analysis is requested, the reply waits for it as long as the command says."""
 
     data: TaskCreate
 
@@ -113,77 +113,77 @@ class DecideTask(TaskRequest[Task]):
 
 @frozen(kw_only=True)
 class ChangeInBulk(TaskRequest[BulkResult]):
-    """Several changes."""
+    """Apply several changes."""
 
     data: TaskBulk
 
 
 @frozen(kw_only=True)
 class SetLimits(TaskRequest[ColumnLimits]):
-    """Limits of a board's columns."""
+    """Set the limits of a board's columns."""
 
     data: TaskLimits
 
 
 @frozen(kw_only=True)
 class ImportTasks(TaskRequest[ImportedTasks]):
-    """Bring in tasks."""
+    """Import tasks."""
 
     data: TaskImport
 
 
 @frozen(kw_only=True)
 class CleanUpTasks(TaskRequest[CleanedTasks]):
-    """Delete what was done long ago."""
+    """Delete tasks that were done long ago."""
 
     data: TaskCleanup
 
 
 @frozen(kw_only=True)
 class ClaimTask(TaskRequest[TaskLease]):
-    """Take a task under a lease, or renew that."""
+    """Claim a task under a lease, or renew the lease."""
 
     data: TaskClaim
 
 
 @frozen(kw_only=True)
 class ReleaseTask(TaskRequest[Task]):
-    """Give a claimed task back."""
+    """Return a claimed task."""
 
     data: TaskRelease
 
 
 @frozen(kw_only=True)
 class GetTask(TaskRequest[Task]):
-    """One task."""
+    """Read one task."""
 
     data: TaskGet
 
 
 @frozen(kw_only=True)
 class ListTasks(TaskRequest[TaskPage]):
-    """A page of tasks."""
+    """Read a page of tasks."""
 
     data: TaskList
 
 
 @frozen(kw_only=True)
 class ReadBoard(TaskRequest[Board]):
-    """A board."""
+    """Read a board."""
 
     data: TaskBoard
 
 
 @frozen(kw_only=True)
 class ReadHistory(TaskRequest[HistoryPage]):
-    """A task's history."""
+    """Read a task's history."""
 
     data: TaskHistory
 
 
 @frozen(kw_only=True)
 class ReadStatistics(TaskRequest[TaskStatistics]):
-    """Figures."""
+    """Read the statistics."""
 
     data: TaskStats
 
@@ -202,4 +202,4 @@ TASK_REQUESTS: dict[type, type[TaskRequest[Any]]] = {
     TaskHistory: ReadHistory,
     TaskStats: ReadStatistics,
 }
-"""Commands of the wire, by class, and the request that carries each."""
+"""Request for each wire class."""

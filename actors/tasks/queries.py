@@ -1,4 +1,4 @@
-"""Reading tasks: one, a page, a board, a task's history, the next part of an export."""
+"""Queries: a single task, pages of tasks, boards, and the history of a task."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = [
 ]
 
 PAGE_BYTES = 768 * 1024
-"""JSON of the tasks of one answer: it stays well within a frame."""
+"""Size of the tasks in one answer as JSON, well within a frame."""
 NO_DUE_MS = 2**61
-"""Tasks without a due date come after all others."""
+"""Sorts tasks without a due date after all others."""
 
 
 @frozen
 class _Order:
-    """What a listing can be ordered by."""
+    """A sort order of listings."""
 
     key: ColumnElement[Any]
     kind: type[int] | type[str]
@@ -58,16 +58,16 @@ ORDERS = {
 
 
 def get_task(connection: Connection, context: CommandContext[TaskGet]) -> Task:
-    """One task."""
+    """Return one task."""
     return existing_task(connection, context).task
 
 
 def list_tasks(connection: Connection, context: CommandContext[TaskList]) -> TaskPage:
-    """A page of tasks, by key and id, so that what comes and goes meanwhile moves nothing."""
+    """Return a page of tasks, paginated by key and id, so that concurrent changes do not shift pages."""
     data = context.data
     is_ascending = data.order == "ascending"
     if data.sort == "due":
-        # Without a date last, whichever way.
+        # Tasks without a date come last in either direction.
         order = _Order(func.coalesce(tasks.c.due_ms, NO_DUE_MS if is_ascending else -1), int)
     else:
         order = ORDERS[data.sort]
@@ -77,9 +77,9 @@ def list_tasks(connection: Connection, context: CommandContext[TaskList]) -> Tas
     if data.cursor is not None:
         cursor = read_cursor(data.cursor, listing, order.kind)
         if cursor is None:
-            # As an id that names no task: only the server makes cursors.
+            # Treated like an unknown id, because only the server creates cursors.
             raise CommandRefused(
-                ErrorCode.NOT_FOUND, "there is no such page of this listing", field=f"{context.path}.cursor"
+                ErrorCode.NOT_FOUND, "the cursor does not belong to this listing", field=f"{context.path}.cursor"
             )
         reached = tuple_(cursor.value, cursor.task_id)
         conditions.append(place > reached if is_ascending else place < reached)
@@ -96,7 +96,7 @@ def list_tasks(connection: Connection, context: CommandContext[TaskList]) -> Tas
 
 
 def filters(data: TaskFilter) -> list[ColumnElement[bool]]:
-    """The conditions of a filter."""
+    """Return the conditions of a filter."""
     found: list[ColumnElement[bool]] = []
     if data.project is not None:
         found.append(tasks.c.project == data.project)
@@ -122,7 +122,7 @@ def filters(data: TaskFilter) -> list[ColumnElement[bool]]:
 
 
 def blocked() -> ColumnElement[bool]:
-    """A dependency is not done."""
+    """Condition: a dependency is not done."""
     other = tasks.alias("other")
     return exists().where(
         task_dependencies.c.task_id == tasks.c.id,
@@ -132,8 +132,8 @@ def blocked() -> ColumnElement[bool]:
 
 
 def fitting(found: list[Task], most_bytes: int) -> list[Task]:
-    """As many as fit, and one at least."""
-    # Nothing of JSON is longer than six times its characters, so most pages need not be measured.
+    """Return as many tasks as fit, at least one."""
+    # JSON takes at most six bytes for a character, so most pages need not be measured.
     if 6 * sum(_characters(one) for one in found) <= most_bytes:
         return found
     size = 0
@@ -155,7 +155,7 @@ def _characters(task: Task) -> int:
 
 
 def read_board(connection: Connection, context: CommandContext[TaskBoard]) -> Board:
-    """All columns of a project, each as far as it fits."""
+    """Return all columns of a project, each with as many tasks as fit."""
     data = context.data
     limits = limits_of(connection, context.client_id, data.project)
     counts = counts_by_status(connection, context.client_id, data.project)
@@ -186,7 +186,7 @@ def _shortened(page: TaskPage, most_bytes: int, listing: TaskList) -> TaskPage:
 
 
 def counts_by_status(connection: Connection, client_id: str, project: str | None) -> dict[TaskStatus, int]:
-    """Tasks in each column, of one project or of all."""
+    """Count the tasks in each column, of one project or of all."""
     conditions = [tasks.c.client_id == client_id]
     if project is not None:
         conditions.append(tasks.c.project == project)
@@ -197,7 +197,7 @@ def counts_by_status(connection: Connection, client_id: str, project: str | None
 
 
 def read_history(connection: Connection, context: CommandContext[TaskHistory]) -> HistoryPage:
-    """What happened to a task, newest first; of a deleted one too."""
+    """Return the history of a task, newest first, even if it was deleted."""
     data = context.data
     conditions = [history.c.client_id == context.client_id, history.c.task_id == data.task_id]
     if data.before is not None:
@@ -233,7 +233,7 @@ def _fitting_entries(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
 
 
 def count_tasks(connection: Connection, client_id: str) -> int:
-    """How many tasks a client has, on all its boards."""
+    """Count the tasks of a client on all its boards."""
     return sum(counts_by_status(connection, client_id, None).values())
 
 
@@ -242,17 +242,17 @@ class Cursor:
     """The last task of a page."""
 
     value: int | str
-    """What the page was ordered by."""
+    """The sort key's value."""
     task_id: str
 
 
 def write_cursor(cursor: Cursor, listing: Any) -> str:
-    """A cursor for the next page of the same ``listing`` (JSON values: filters, sort and order)."""
+    """Encode a cursor for the next page of the same ``listing`` (JSON values: filters, sort and order)."""
     return base64.urlsafe_b64encode(encode([_digest(listing), cursor.value, cursor.task_id])).decode().rstrip("=")
 
 
 def read_cursor(text: str, listing: Any, kind: type[int] | type[str]) -> Cursor | None:
-    """The cursor; None where it is none, or belongs to another listing."""
+    """Decode a cursor; None if it is invalid or belongs to another listing."""
     try:
         parts = msgspec.json.decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True))
     except (binascii.Error, msgspec.DecodeError, ValueError):

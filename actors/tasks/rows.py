@@ -1,4 +1,4 @@
-"""Tasks as the database keeps them and as the wire carries them; reading and writing single ones."""
+"""Conversion of tasks between rows and wire classes; reading and writing of single tasks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STATUS = {one.value: one for one in TaskStatus}
 _ANALYSIS = {one.value: one for one in AnalysisStatus}
 IDS_AT_ONCE = 500
 
-# Made once: a statement that is built anew for each row costs more than running it.
+# Built once: building a statement costs more than running it.
 _FIND = select(tasks).where(tasks.c.id == bindparam("task_id"), tasks.c.client_id == bindparam("client_id"))
 _DEPENDENCIES = (
     select(task_dependencies.c.task_id, task_dependencies.c.depends_on, tasks.c.status)
@@ -65,31 +65,31 @@ _DELETE_DEPENDENCIES = delete(task_dependencies).where(task_dependencies.c.task_
 
 @frozen
 class StoredTask:
-    """A task with what only the room needs to know of it."""
+    """A task with data internal to the service."""
 
     task: Task
     created_ms: int
     updated_ms: int
     entered_ms: int
-    """Since when it is in its column, POSIX milliseconds."""
+    """Time at which it entered its column, POSIX milliseconds."""
     started_ms: int | None
-    """When work on it began."""
+    """Time at which work on it began."""
 
 
 def find_task(connection: Connection, client_id: str, task_id: str) -> StoredTask | None:
-    """One task of a client, or None."""
+    """Return one task of a client, or None."""
     row = connection.execute(_FIND, {"task_id": task_id, "client_id": client_id}).first()
     return None if row is None else _stored(row, dependencies_of(connection, [task_id]).get(task_id, {}))
 
 
 def read_tasks(connection: Connection, rows: Sequence[Row[Any]]) -> list[Task]:
-    """The tasks of whole rows, with their dependencies."""
+    """Convert complete rows to tasks, with their dependencies."""
     dependencies = dependencies_of(connection, [row.id for row in rows])
     return [_task(row, dependencies.get(row.id, {})) for row in rows]
 
 
 def dependencies_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, TaskStatus]]:
-    """By task: its dependencies in order, each with its status."""
+    """Return the dependencies of each task in order, with their status."""
     found: dict[str, dict[str, TaskStatus]] = {}
     for start in range(0, len(task_ids), IDS_AT_ONCE):
         for row in connection.execute(_DEPENDENCIES, {"task_ids": task_ids[start : start + IDS_AT_ONCE]}):
@@ -98,25 +98,25 @@ def dependencies_of(connection: Connection, task_ids: Sequence[str]) -> dict[str
 
 
 def dependency_edges(connection: Connection, task_ids: Collection[str]) -> dict[str, list[str]]:
-    """By task: the ids that it depends on."""
+    """Return the ids that each task depends on."""
     return {one: list(on) for one, on in dependencies_of(connection, list(task_ids)).items()}
 
 
 def dependents_of(connection: Connection, task_id: str) -> Sequence[str]:
-    """Ids of the tasks that depend on one, in order."""
+    """Return the ids of the tasks that depend on one, in order."""
     found: Sequence[str] = connection.scalars(_DEPENDENTS, {"task_id": task_id}).all()
     return found
 
 
 def insert_task(connection: Connection, stored: StoredTask) -> None:
-    """Keep a new task with its tags and dependencies."""
+    """Store a new task with its tags and dependencies."""
     connection.execute(_INSERT, {"id": stored.task.id, **_columns(stored)})
     _insert_tags(connection, stored.task)
     _insert_dependencies(connection, stored.task)
 
 
 def replace_task(connection: Connection, before: Task, stored: StoredTask) -> None:
-    """Keep a task that has changed."""
+    """Store a changed task."""
     task = stored.task
     connection.execute(_REPLACE, {"task_id": task.id, **_columns(stored)})
     if before.tags != task.tags:
@@ -128,12 +128,12 @@ def replace_task(connection: Connection, before: Task, stored: StoredTask) -> No
 
 
 def search_text(title: str, description: str | None, tags: Iterable[str]) -> str:
-    """What a search looks through."""
+    """The text that a search is applied to."""
     return searchable("\n".join((title, description or "", *tags)))
 
 
 def searchable(text: str) -> str:
-    """In one form and without case, as both what is looked through and what is looked for."""
+    """Normalize and case-fold a text, for both the searched text and the search term."""
     folded: str = one_form(one_form(text).casefold())
     return folded
 

@@ -1,4 +1,4 @@
-"""The rules of a board, as tables and pure functions."""
+"""The rules of a board: tables and pure functions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = [
     "TRANSITIONS",
     "WORKING",
     "find_cycle",
-    "has_room",
     "is_allowed",
+    "is_below_limit",
     "is_blocked",
     "requires_approval",
     "started_at",
@@ -26,7 +26,7 @@ TRANSITIONS: Mapping[TaskStatus, tuple[TaskStatus, ...]] = {
     TaskStatus.TESTING: (TaskStatus.TODO, TaskStatus.IN_PROGRESS, TaskStatus.DONE),
     TaskStatus.DONE: (TaskStatus.TODO, TaskStatus.IN_PROGRESS, TaskStatus.TESTING),
 }
-"""Where a task may go from each column; it may always stay."""
+"""Columns that a task may move to from each column; it may always stay."""
 
 WORKING = frozenset({TaskStatus.IN_PROGRESS, TaskStatus.TESTING})
 """Columns in which a task is being worked on."""
@@ -37,34 +37,36 @@ DECISIONS: Mapping[Approval, tuple[Approval, ...]] = {
     Approval.APPROVED: (),
     Approval.REJECTED: (),
 }
-"""What may be decided after what; a new proposal begins again."""
+"""Decisions that may follow each decision; a new proposal starts over."""
 
 
 def is_allowed(before: TaskStatus, after: TaskStatus) -> bool:
-    """May a task go from one column to the other?"""
+    """True if a task may move from one column to the other."""
     return before is after or after in TRANSITIONS[before]
 
 
 def transition_problem(before: TaskStatus, after: TaskStatus) -> str | None:
-    """Why a task may not go there, naming where it may go; None where it may."""
+    """Return the reason why a task may not move there, with the columns that it may move to; None if it may."""
     if is_allowed(before, after):
         return None
     allowed = ", ".join(one.value for one in TRANSITIONS[before])
     return f"a task cannot go from {before.value} to {after.value}; from {before.value} it can go to {allowed}"
 
 
-def has_room(count: int, most: int | None) -> bool:
-    """Does one more fit into a column of ``count`` tasks?"""
+def is_below_limit(count: int, most: int | None) -> bool:
+    """True if a column of ``count`` tasks may receive another."""
     return most is None or count < most
 
 
 def is_blocked(dependencies: Iterable[TaskStatus]) -> bool:
-    """A task is blocked while any of its dependencies is not done."""
+    """True while any dependency is not done."""
     return any(status is not TaskStatus.DONE for status in dependencies)
 
 
 def requires_approval(confidence: float | None, decision: AgentDecision | None) -> bool:
-    """Must a person decide? Of an open proposal that asks for it or is unsure; or of an unsure task without one."""
+    """True if a person must decide: on an open proposal that asks for it or has low confidence, or on a task with low
+    confidence that has no proposal.
+    """
     if decision is None:
         return confidence is not None and confidence < APPROVAL_CONFIDENCE
     return decision.approval is Approval.PENDING and (
@@ -75,9 +77,9 @@ def requires_approval(confidence: float | None, decision: AgentDecision | None) 
 def find_cycle(
     task_id: str, dependencies: Collection[str], edges: Callable[[Collection[str]], Mapping[str, Collection[str]]]
 ) -> list[str] | None:
-    """A way from ``task_id`` over ``dependencies`` back to itself, or None.
+    """Return a path from ``task_id`` over ``dependencies`` back to itself, or None.
 
-    ``edges`` gives the dependencies of some tasks at once; it is asked once for each step of the longest way.
+    ``edges`` returns the dependencies of several tasks at once; it is called once for each step of the longest path.
     """
     came_from: dict[str, str] = dict.fromkeys(dependencies, task_id)
     frontier: Collection[str] = list(came_from)
@@ -98,7 +100,9 @@ def find_cycle(
 
 
 def started_at(before: TaskStatus | None, after: TaskStatus, started_ms: int | None, now_ms: int) -> int | None:
-    """When the work on a task began: at its first working column, and anew after it went back or was done."""
+    """Time at which work on a task began: when it entered its first working column, again after it went back or was
+    done.
+    """
     if after in WORKING:
         return now_ms if started_ms is None or before is TaskStatus.DONE else started_ms
     return started_ms if after is TaskStatus.DONE else None

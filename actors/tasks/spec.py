@@ -1,4 +1,4 @@
-"""The tasks service's part of the tree."""
+"""Child specification of the tasks service."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["spec"]
 
 
 def spec(to: References) -> ChildSpec:
-    """One actor: the board."""
+    """A single actor for all boards."""
     return ChildSpec(id="tasks", start=lambda: Tasks(to.storage, to.inference))

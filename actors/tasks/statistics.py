@@ -1,4 +1,4 @@
-"""Figures of a board, each computed from what is stored; a figure that nothing was measured for is None."""
+"""Statistics of a board, computed from stored data. A value without any measurement is None."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BETWEEN = (TaskStatus.TODO, TaskStatus.IN_PROGRESS, TaskStatus.TESTING)
 
 
 def read_statistics(connection: Connection, context: CommandContext[TaskStats]) -> TaskStatistics:
-    """All figures of one project, or of all of a client's."""
+    """Compute the statistics of one project, or of all of a client's."""
     project, now_ms = context.data.project, context.now_ms
     mine: list[Any] = [tasks.c.client_id == context.client_id]
     past: list[Any] = [history.c.client_id == context.client_id]
@@ -108,7 +108,7 @@ def _count(connection: Connection, conditions: list[Any]) -> int:
 
 
 def _done_between(connection: Connection, past: list[Any], since_ms: int, now_ms: int) -> int:
-    """What was done in a time to come, by a clock that ran ahead, was done on no day until then."""
+    """Count tasks completed in this period. Entries in the future, from a clock that was ahead, do not count yet."""
     return connection.execute(
         select(func.count())
         .select_from(history)
@@ -122,7 +122,7 @@ def _done_between(connection: Connection, past: list[Any], since_ms: int, now_ms
 
 
 def _rate(connection: Connection, past: list[Any], now_ms: int) -> float:
-    """Tasks done a day, over the last 30 days, or since the first entry of history, one day at least."""
+    """Tasks completed per day over the last 30 days, or since the first history entry, but at least one day."""
     first: int | None = connection.execute(select(func.min(history.c.time_ms)).where(*past)).scalar()
     if first is None:
         return 0.0

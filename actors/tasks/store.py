@@ -1,4 +1,4 @@
-"""All writes and reads of the room, by name, as storage runs them."""
+"""The service's operations and queries by name, as storage runs them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ __all__ = [
 def _single(
     change: Callable[[Connection, CommandContext[Any], ChangeRecorder], Any],
 ) -> Callable[[Connection, CommandContext[Any]], Any]:
-    """One change as an operation of its own."""
+    """Turn a single change into an operation."""
 
     def operation(connection: Connection, context: CommandContext[Any]) -> Outcome[Any]:
         recorder = ChangeRecorder()
@@ -82,7 +82,7 @@ WRITES: dict[type[TaskRequest[Any]], Operation[CommandContext[Any], Any]] = {
     ClaimTask: Operation("tasks.claim", _single(claim_task), TaskLease),
     ReleaseTask: Operation("tasks.release", _single(release_task), Task),
 }
-"""The operation behind each request that writes."""
+"""Operations by request."""
 
 READS: dict[type[TaskRequest[Any]], Query[CommandContext[Any], Any]] = {
     GetTask: Query("tasks.get", get_task),
@@ -91,7 +91,7 @@ READS: dict[type[TaskRequest[Any]], Query[CommandContext[Any], Any]] = {
     ReadHistory: Query("tasks.history", read_history),
     ReadStatistics: Query("tasks.statistics", read_statistics),
 }
-"""The query behind each request that reads."""
+"""Queries by request."""
 
 RECORD_ANALYSIS = Operation("tasks.record_analysis", record_analysis, Task | None)
 ANNOUNCE_DUE = Operation("tasks.announce_due", announce_due, int)

@@ -1,4 +1,6 @@
-"""The room's tables. What a task derives from others (whether it is blocked) is computed when it is read, never stored."""
+"""Tables of the tasks service. Data derived from other tasks, such as being blocked, is computed on reading and never
+stored.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,13 @@ tasks = Table(
     Column("version", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
-    # Since when it is in its column.
+    # Time at which it entered its column.
     Column("entered_ms", BigInteger, nullable=False),
-    # When work on it began, since it was last not being worked on.
+    # Time at which the current work on it began.
     Column("started_ms", BigInteger),
-    # The due date that was told to be near.
+    # The due date that was announced.
     Column("due_told_ms", BigInteger),
-    # Title, description and tags with case folded as Unicode says, so that both databases find the same.
+    # Title, description and tags, case-folded by Unicode rules, so that both databases find the same.
     Column("search_text", Text, nullable=False),
     Index("tasks_by_place", "client_id", "project", "status", "position", "id"),
     Index("tasks_by_creation", "client_id", "created_ms", "id"),
@@ -65,7 +67,7 @@ task_dependencies = Table(
     metadata,
     Column("task_id", String(36), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("depends_on", String(36), ForeignKey("tasks.id"), primary_key=True),
-    # Their order in the list of the task.
+    # Order in the task's list.
     Column("place", Integer, nullable=False),
     Index("dependents", "depends_on"),
 )
@@ -82,7 +84,8 @@ history = Table(
     Column("kind", String(16), nullable=False),
     Column("time_ms", BigInteger, nullable=False),
     Column("device_id", String(64), nullable=False),
-    # Where it changed its column: which one it left after how long, which one it came to, and at `done` how long it took.
+    # Set if the column changed: the column left and the time spent there, the new column, and at `done` the total
+    # time.
     Column("from_status", String(16)),
     Column("to_status", String(16)),
     Column("stay_ms", BigInteger),
@@ -106,11 +109,11 @@ task_claims = Table(
     metadata,
     Column("task_id", String(36), ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
     Column("client_id", String(64), nullable=False),
-    # What its holder shows to renew it or give it back.
+    # Shown by its holder to renew or release it.
     Column("lease", String(36), nullable=False),
     Column("holder", String(128), nullable=False),
     Column("until_ms", BigInteger, nullable=False),
-    # Where the task goes back to, and whose it was there.
+    # The column and assignee to restore when the task is returned.
     Column("from_status", String(16), nullable=False),
     Column("from_assignee", String(128)),
     Index("claims_by_end", "until_ms"),

@@ -1,4 +1,4 @@
-"""Columns in the database: how full they are, and where in them a task can stand."""
+"""Columns in the database: WIP limits, and positions of tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.tasks.change_recorder import ChangeRecorder
 from actors.tasks.context import CommandContext, conflict
 from actors.tasks.fractional_index import LONGEST, SHORT, key_between, keys_between
 from actors.tasks.rows import find_task
-from actors.tasks.rules import has_room
+from actors.tasks.rules import is_below_limit
 from actors.tasks.tables import board_limits, tasks
 from protocol.task_model import Task, TaskStatus
 
@@ -20,7 +20,7 @@ __all__ = ["Column", "check_wip_limit", "end_of_column", "last_position", "limit
 
 WINDOW = 32
 
-# Made once, with parameters: a statement that is built anew for each question costs more than asking it.
+# Built once, with parameters: building a statement costs more than running it.
 _HERE = and_(
     tasks.c.client_id == bindparam("client_id"),
     tasks.c.project == bindparam("project"),
@@ -47,14 +47,14 @@ _MOVE_TO = update(tasks).where(tasks.c.id == bindparam("task_id")).values(positi
 
 @frozen
 class Column:
-    """One column of one board."""
+    """A column of a board."""
 
     client_id: str
     project: str
     status: TaskStatus
 
     def parameters(self, but: str = "", **more: str) -> dict[str, str]:
-        """What statements about it are given; ``but`` is the id of a task that is left out."""
+        """Parameters of the statements above; ``but`` is the id of a task to exclude."""
         return {
             "client_id": self.client_id,
             "project": self.project,
@@ -65,7 +65,7 @@ class Column:
 
 
 def limits_of(connection: Connection, client_id: str, project: str) -> dict[TaskStatus, int]:
-    """The limits of a board's columns, of those that have one."""
+    """Return the limits of a board's columns that have one."""
     rows = connection.execute(_LIMITS, {"client_id": client_id, "project": project})
     return {TaskStatus(row.status): row.most for row in rows}
 
@@ -73,7 +73,7 @@ def limits_of(connection: Connection, client_id: str, project: str) -> dict[Task
 def check_wip_limit(
     connection: Connection, context: CommandContext[Any], column: Column, *, force: bool, current: Task | None
 ) -> None:
-    """Refuse with `conflict` where one more task would be over the column's limit."""
+    """Raise `conflict` if another task would exceed the column's limit."""
     if not force:
         most = connection.scalar(_LIMIT, column.parameters())
         _check_wip_limit(connection, context, column, most, current)
@@ -88,7 +88,7 @@ def end_of_column(
     current: Task | None,
     moved: str = "",
 ) -> str:
-    """`check_wip_limit` and `last_position` with one question."""
+    """Combine `check_wip_limit` and `last_position` in one query."""
     most, last = connection.execute(_LIMIT_AND_LAST, column.parameters(moved)).one()
     if not force:
         _check_wip_limit(connection, context, column, most, current)
@@ -101,18 +101,18 @@ def _check_wip_limit(
     if most is None:
         return
     count = connection.execute(_COUNT, column.parameters()).scalar_one()
-    if not has_room(count, most):
+    if not is_below_limit(count, most):
         raise conflict(
             context,
             "status",
-            f"the column {column.status.value} of {column.project!r} may have {most} tasks and has {count}; "
-            "`force` goes over the limit",
+            f"the column {column.status.value} of {column.project!r} may have at most {most} tasks and has {count}; "
+            "exceed the limit with `force`",
             current,
         )
 
 
 def last_position(connection: Connection, column: Column, moved: str) -> str:
-    """A key below all of the column but the task that is moved."""
+    """Return a key after the whole column, except the task that is moved."""
     return key_between(connection.scalar(_LAST, column.parameters(moved)), None)
 
 
@@ -124,7 +124,7 @@ def position_beside(
     moved: str,
     current: Task,
 ) -> str:
-    """The key for a task that goes just before or after another, or last; deals keys out anew where one is too long."""
+    """Return the key for a task before or after another, or last. Rebalances keys if one becomes too long."""
     before, after = context.data.before, context.data.after
     anchor_id = before or after
     if anchor_id is None:
@@ -139,16 +139,17 @@ def position_beside(
         key = key_between(neighbour, anchor.position) if before else key_between(anchor.position, neighbour)
         if len(key) <= LONGEST:
             return key
-        _deal_out(connection, column, anchor, recorder, moved)
-    raise AssertionError("keys that were dealt out again leave room")
+        _rebalance(connection, column, anchor, recorder, moved)
+    raise AssertionError("rebalanced keys have space between them")
 
 
-def _deal_out(
+def _rebalance(
     connection: Connection, column: Column, anchor: Row[Any, Any], recorder: ChangeRecorder, moved: str
 ) -> None:
-    """Give the tasks around the anchor short keys in their order, and tell of each; versions stay as they are.
+    """Rebalance the keys of the tasks around the anchor, and publish the tasks. Versions do not change.
 
-    The window grows until it reaches keys that leave room; long ones nest, so a few dozen tasks are enough.
+    The window grows until it reaches keys with enough space between them. Long keys nest, so a few dozen tasks
+    suffice.
     """
     size = WINDOW
     while True:
@@ -169,7 +170,7 @@ def _deal_out(
 def _side(
     connection: Connection, column: Column, anchor: Row[Any, Any], moved: str, size: int, *, is_above: bool
 ) -> tuple[Sequence[Row[Any, Any]], str | None]:
-    """Up to ``size`` tasks next to the anchor, nearest first, and the position of the one beyond them."""
+    """Return up to ``size`` tasks next to the anchor, nearest first, and the position of the one after them."""
     beyond = (
         or_(_place < anchor.position, and_(_place == anchor.position, tasks.c.id < anchor.id))
         if is_above

@@ -12,8 +12,8 @@ from actors.tasks.rules import (
     DECISIONS,
     TRANSITIONS,
     find_cycle,
-    has_room,
     is_allowed,
+    is_below_limit,
     is_blocked,
     requires_approval,
     started_at,
@@ -43,8 +43,8 @@ def test_done_does_not_go_back_to_the_backlog_and_the_refusal_names_where_it_can
 
 
 @given(st.integers(0, 50), st.one_of(st.none(), st.integers(1, 50)))
-def test_a_column_has_room_below_its_limit(count: int, most: int | None) -> None:
-    assert has_room(count, most) == (most is None or count + 1 <= most)
+def test_a_column_is_below_limit_below_its_limit(count: int, most: int | None) -> None:
+    assert is_below_limit(count, most) == (most is None or count + 1 <= most)
 
 
 def test_a_task_is_blocked_while_a_dependency_is_not_done() -> None:
