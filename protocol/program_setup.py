@@ -1,4 +1,4 @@
-"""What the server answers about setting up other programs to use it."""
+"""Instructions for setting up other programs to use the server."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ _ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})
 
 
 def _address(_: object, attribute: Attribute[Any], value: str | None) -> None:
-    """Scheme, host and port, as an origin; None passes."""
+    """Validator: scheme, host and port, as an origin; None passes."""
     if value is not None and _ADDRESS.fullmatch(value) is None:
-        raise FieldFault(attribute.name, "must be as http://127.0.0.1:8000")
+        raise FieldFault(attribute.name, "must have the form http://127.0.0.1:8000")
 
 
 @frozen(kw_only=True)
 class ProgramList:
-    """How programs are told to use this server. Answered by `ProgramSetups`."""
+    """Lists the ways to set up programs for this server. Answered by `ProgramSetups`."""
 
     address: str | None = field(default=None, validator=described(_address, pattern=f"^{_ADDRESS.pattern}$"))
-    """By which the asker reaches this server, where a proxy stands before it; else that of the request."""
+    """Address by which the client reaches this server through a proxy; by default that of the request."""
 
 
 @frozen(kw_only=True)
 class SetupStep:
-    """Something that a person does besides."""
+    """An additional step for a person."""
 
     text: str
-    """A line for a shell, or a sentence."""
+    """A shell command or a sentence."""
     is_command: bool
-    """Whether it is a line for a shell."""
+    """True for a shell command."""
 
 
 @frozen(kw_only=True)
 class ProgramSetup:
-    """How one program is told to use this server."""
+    """The way to set up one program for this server."""
 
     program: str
-    """As `leanvibe connect` calls it, where that knows it."""
+    """Name in `leanvibe connect`, if it supports the program."""
     name: str
-    """As people call it."""
+    """Display name."""
     command: str | None = None
-    """What sets it up on the server's machine, as a line for a shell; absent where nothing does."""
+    """Shell command that sets it up on the server's machine; absent if there is none."""
     command_elsewhere: str | None = None
-    """What sets it up on another machine where LeanVibe is installed."""
+    """Shell command that sets it up on another machine with LeanVibe installed."""
     file: str | None = None
-    """Its settings, `~` being the person's folder; absent where the content is no file."""
+    """Path of its settings file, with `~` for the home folder; absent if the content is not a file."""
     language: str
-    """Of the content: `json`, `toml`, `yaml`, `shell`, `python` or `vim`."""
+    """Language of the content: `json`, `toml`, `yaml`, `shell`, `python` or `vim`."""
     content: str
-    """What stands in the file, or is run. It holds no token."""
+    """Content of the file, or code to run. It contains no token."""
     steps: list[SetupStep]
-    """What a person does besides."""
+    """Additional steps for a person."""
 
 
 @frozen(kw_only=True)
 class ProgramSetups:
-    """How programs are told to use this server."""
+    """The ways to set up programs for this server."""
 
     address: str
-    """That they are told, as `http://127.0.0.1:8000`."""
+    """Address used in the instructions, such as `http://127.0.0.1:8000`."""
     model: str
-    """The model in use."""
+    """The active model."""
     context_tokens: int
-    """What prompt and answer of one request may have together; 0 where the engine has not said so yet."""
+    """Limit on prompt and answer of one request together; 0 if the engine has not reported it yet."""
     needs_token: bool
-    """Whether this server has tokens."""
+    """True if this server requires tokens."""
     programs: list[ProgramSetup]
-    """In the order in which a page shows them."""
+    """In display order."""
