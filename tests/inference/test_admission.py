@@ -1,4 +1,4 @@
-"""Who runs next, and whether it fits."""
+"""Admission: the next request to run, and its fit in memory."""
 
 from collections import Counter, defaultdict
 

@@ -1,4 +1,4 @@
-"""Which forms of calls and reasoning a checkpoint has, what its template is told, and calls of every form held by grammar."""
+"""Formats of tool calls and reasoning in checkpoints, the input of their templates, and grammars for calls of every format."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def allows(peer: tuple[Any, Grammars], rule: ToolCallConstraint, text: str) -> bool:
-    """Whether an answer of this text may be given and end there."""
+    """True if the grammar allows this text as a complete answer."""
     tokenizer, grammars = peer
     matcher = grammars.matcher(rule, [])
     for token_id in [*tokenizer.encode(text, add_special_tokens=False).ids, 2]:

@@ -15,28 +15,28 @@ from actors.inference.request_rules import DEFAULT_MAX_TOKENS, check_request
 from actors.inference.text.text_model import MockText
 from actors.inference.worker_frames import SampledToken
 from protocol.commands import Generate
-from tests.inference.test_scheduler import ENGINE, REPORT, Room, step_of
+from tests.inference.test_scheduler import ENGINE, REPORT, Harness, step_of
 
 CONTEXT = 8192
 PROMPT = [1, 2, 3]
 
 
-def room_for(grants: int) -> Room:
-    """A room whose memory holds so many rows up to their first grant."""
-    room = Room()
-    room.scheduler._limits = AdmissionLimits(kv_bytes=grants * (len(PROMPT) + GRANT_TOKENS + KV_STEP_TOKENS))
+def harness_for(grants: int) -> Harness:
+    """A harness whose memory holds this many rows up to their first grant."""
+    harness = Harness()
+    harness.scheduler._limits = AdmissionLimits(kv_bytes=grants * (len(PROMPT) + GRANT_TOKENS + KV_STEP_TOKENS))
     ready = EngineReady(engine=ENGINE, incarnation=1, worker_pid=1, report=replace(REPORT, kv_bytes_per_token=1))
-    room.scheduler.engine_ready(ready)
-    return room
+    harness.scheduler.engine_ready(ready)
+    return harness
 
 
-def start(room: Room, client_id: str, max_tokens: int | None = None) -> Generation:
+def start(harness: Harness, client_id: str, max_tokens: int | None = None) -> Generation:
     generation = Generation(
         stream=client_id, client_id=client_id, generate=Generate(prompt="x", max_tokens=max_tokens), seed=1,
-        prompt_ids=PROMPT, max_tokens=min(max_tokens or 32_000, room.scheduler.context_tokens - len(PROMPT)), accepted_at=0.0,
+        prompt_ids=PROMPT, max_tokens=min(max_tokens or 32_000, harness.scheduler.context_tokens - len(PROMPT)), accepted_at=0.0,
         to_context_end=True, detokenizer=MockText().detokenizer(),
     )  # fmt: skip
-    room.scheduler.push(generation, first=False)
+    harness.scheduler.push(generation, first=False)
     return generation
 
 
@@ -45,59 +45,59 @@ def token(position: int) -> int:
     return ord("a") + random.Random(position).randrange(26)
 
 
-def emit(room: Room, generation: Generation, count: int, finish: str | None = None) -> None:
+def emit(harness: Harness, generation: Generation, count: int, finish: str | None = None) -> None:
     for at in range(count):
         end = finish if at == count - 1 else None
         emitted = SampledToken(generation.row, token(len(generation.emitted_ids)), -0.5, end)
-        room.scheduler.take_step(step_of(emitted=[emitted], rows=[generation.row]))
+        harness.scheduler.take_step(step_of(emitted=[emitted], rows=[generation.row]))
 
 
-def admissions(room: Room) -> list[AdmitRow]:
-    return [one for one in room.engine.told if isinstance(one, AdmitRow)]
+def admissions(harness: Harness) -> list[AdmitRow]:
+    return [one for one in harness.engine.told if isinstance(one, AdmitRow)]
 
 
 async def test_answers_without_a_length_run_side_by_side_where_all_of_them_would_not_fit() -> None:
-    room = room_for(4)
-    running = [start(room, name) for name in "abcd"]
+    harness = harness_for(4)
+    running = [start(harness, name) for name in "abcd"]
     assert all(one.row is not None for one in running)
-    assert all(one.max_tokens == room.scheduler.context_tokens - len(PROMPT) for one in running)
+    assert all(one.max_tokens == harness.scheduler.context_tokens - len(PROMPT) for one in running)
     assert all(one.max_tokens > 3 * GRANT_TOKENS for one in running)
-    waiting = start(room, "e")
+    waiting = start(harness, "e")
     assert waiting.row is None
-    assert start(room_for(1), "a", max_tokens=32_000).row is not None
+    assert start(harness_for(1), "a", max_tokens=32_000).row is not None
     # Whoever names a length that there is has all of it reserved.
-    alone = room_for(4)
+    alone = harness_for(4)
     start(alone, "a", max_tokens=alone.scheduler.context_tokens - len(PROMPT))
     assert start(alone, "b").row is None
 
 
 async def test_an_answer_that_finds_no_memory_waits_in_its_middle_and_goes_on_where_it_was() -> None:
-    room = room_for(2)
-    long, other = start(room, "a"), start(room, "b")
+    harness = harness_for(2)
+    long, other = start(harness, "a"), start(harness, "b")
     first_row = cast("int", long.row)
-    emit(room, long, GRANT_TOKENS)
+    emit(harness, long, GRANT_TOKENS)
     assert long.row is None
-    assert [one for one in room.engine.told if isinstance(one, CancelRow)] == [CancelRow(first_row)]
-    later = start(room, "c")
-    emit(room, other, 5)
+    assert [one for one in harness.engine.told if isinstance(one, CancelRow)] == [CancelRow(first_row)]
+    later = start(harness, "c")
+    emit(harness, other, 5)
     assert (long.row, later.row) == (None, None), "nobody passes it"
-    emit(room, other, 1, "stop")
-    again = admissions(room)[-1]
+    emit(harness, other, 1, "stop")
+    again = admissions(harness)[-1]
     assert again.row == long.row
     assert again.emitted_ids == [token(position) for position in range(GRANT_TOKENS)]
-    emit(room, long, 1, "stop")
-    assert room.failed == []
+    emit(harness, long, 1, "stop")
+    assert harness.failed == []
     assert later.row is not None
     assert len(long.emitted_ids) == GRANT_TOKENS
 
 
 async def test_an_answer_that_is_alone_goes_on_to_the_contexts_end() -> None:
-    room = room_for(2)
-    long = start(room, "a")
-    emit(room, long, long.max_tokens, "length")
-    assert len(long.emitted_ids) == room.scheduler.context_tokens - len(PROMPT)
-    assert [one for one in room.engine.told if isinstance(one, CancelRow)] == []
-    assert room.scheduler.is_empty
+    harness = harness_for(2)
+    long = start(harness, "a")
+    emit(harness, long, long.max_tokens, "length")
+    assert len(long.emitted_ids) == harness.scheduler.context_tokens - len(PROMPT)
+    assert [one for one in harness.engine.told if isinstance(one, CancelRow)] == []
+    assert harness.scheduler.is_empty
 
 
 @pytest.mark.parametrize(

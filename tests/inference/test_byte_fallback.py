@@ -63,7 +63,7 @@ def told(text: CheckpointText, ids: list[int]) -> list[str]:
 
 
 def text_of(ids: list[int]) -> str:
-    """What the tokens are as bytes, in the words of SentencePiece."""
+    """The tokens as bytes, in SentencePiece's notation."""
     content = b""
     for one in ids:
         if one < FIRST_BYTE or one >= FIRST_PIECE + len(PIECES):

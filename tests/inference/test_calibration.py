@@ -24,7 +24,7 @@ from actors.inference.checkpoints.manifest import write_manifest
 from actors.inference.messages import GenerationDone
 from actors.inference.model_registry import CheckpointRegistry, ServableModel
 
-from .room_kit import RoomRegistry, inference_room
+from .service_kit import FakeRegistry, inference_service
 
 MEASURED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=MINIMUM_ITEMS, max_size=60)
 HALF = Calibration(points=(Point(confidence=0.2, rate=0.1), Point(confidence=0.8, rate=0.5)), items=20)
@@ -130,9 +130,9 @@ def test_the_shelf_gives_it_for_the_model_alone_and_not_for_one_with_an_adapter(
 async def test_done_is_calibrated_where_the_model_in_use_was_measured_and_it_was_asked_for(
     model: str, expected: float | None
 ) -> None:
-    model_registry = RoomRegistry(names=(model,), calibrations={"mock": HALF})
-    async with inference_room(model_registry=model_registry) as room:
+    model_registry = FakeRegistry(names=(model,), calibrations={"mock": HALF})
+    async with inference_service(model_registry=model_registry) as service:
         for asks, calibrated in ((True, expected), (False, None)):
-            last = await room.last(await room.start("count to 3", wants_calibrated=asks))
+            last = await service.last(await service.start("count to 3", wants_calibrated=asks))
             assert isinstance(last, GenerationDone)
             assert (last.done.confidence, last.done.calibrated) == (1.0, calibrated)

@@ -1,4 +1,4 @@
-"""What lies beside the weights and changes a prompt: applied as transformers applies it, or refused by name."""
+"""Files next to the weights that change a prompt: applied as transformers applies them, or rejected by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose texts are embedded next."""
+"""Order of the texts to embed."""
 
 from __future__ import annotations
 

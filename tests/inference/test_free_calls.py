@@ -25,7 +25,7 @@ HEAD = '<tool_call>{"name": "look", "arguments": '
 
 
 def answer(prompt: str, *, emitted: tuple[int, ...] = (), form: ToolCallFormat = ToolCallFormat.TAGGED) -> str:
-    """What the mock engine, which repeats what it is told, says in a row whose calls are free."""
+    """The output of the mock engine, which echoes its prompt, in a row with unconstrained calls."""
     stepper = MockStepper()
     row = Row(
         row=1, prompt_ids=list(prompt.encode()), emitted_ids=list(emitted), max_tokens=400,
@@ -39,7 +39,7 @@ def answer(prompt: str, *, emitted: tuple[int, ...] = (), form: ToolCallFormat =
 
 
 def arguments_in(text: str) -> list[object]:
-    """What stands behind each `arguments`, as JSON."""
+    """The values of each `arguments`, as JSON."""
     begins = text.split('"arguments":')[1:]
     return [json.JSONDecoder().raw_decode(one.lstrip())[0] for one in begins]
 
@@ -81,7 +81,7 @@ HEADED = [(form, head) for form, heads in HEADS.items() for head in heads]
 
 
 def read_again(form: ToolCallFormat, said: str) -> list[ToolCall]:
-    """The calls that a client is told of."""
+    """The calls that a client receives."""
     marks = ReasoningMarks.HARMONY if form is ToolCallFormat.HARMONY else ReasoningMarks.THINK
     reader = AnswerReader(ReasoningForm(marks=marks), form, {"look": None})
     _, whole = whole_answer([*reader.feed(said), *reader.finish()])

@@ -1,4 +1,4 @@
-"""One answer in the making: tokens become events, and any follower's position is enough to go on from."""
+"""A generation in progress: tokens become events, and any subscriber can resume from its position."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SEED = 7
 
 @attrs.define
 class Token:
-    """What the worker says of one token."""
+    """The worker's report of one token."""
 
     token_id: int
     log_probability: float
@@ -29,7 +29,7 @@ class Token:
 
 
 def worker_tokens(answer: Sequence[int], max_tokens: int, *, after: int = 0) -> list[Token]:
-    """What a worker emits for an answer of these bytes, from a position on; the values are sums of powers of two."""
+    """The tokens that a worker emits for an answer of these bytes, from a position on; the values are sums of powers of two."""
     tokens = []
     for position, token_id in enumerate([*answer, MockText.END][:max_tokens]):
         finish = "stop" if token_id == MockText.END else "length" if position + 1 == max_tokens else None
@@ -175,7 +175,7 @@ def test_the_last_event_tells_times_counts_and_seed() -> None:
 
 
 def steps(generation: Generation, count: int) -> None:
-    """It is admitted and takes part in that many steps."""
+    """Admits it and runs that many steps with it."""
     generation.steps_since_admission = count
 
 

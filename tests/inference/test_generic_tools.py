@@ -1,4 +1,4 @@
-"""Tools for models whose chat template has none: what the prompt says, for templates of several kinds."""
+"""Tools for models whose chat template does not support them: the prompt, for several kinds of templates."""
 
 from __future__ import annotations
 

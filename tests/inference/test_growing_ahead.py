@@ -1,4 +1,4 @@
-"""The room for keys and values grows a few layers a step before it is needed, so that no step has to make all of it."""
+"""Caches of keys and values grow a few layers per step before the space is needed, so that no step grows all of them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return loaded
 
 
-def rooms(stepper: MlxStepper) -> list[int]:
+def capacities(stepper: MlxStepper) -> list[int]:
     return [0 if one.keys is None else one.keys.shape[2] for one in stepper._cache]
 
 
 def answered(stepper: MlxStepper, rows: list[Row]) -> tuple[Answers, list[int], list[int]]:
-    """The answers, how many layers grew in each step from when all rows had begun, and what room each had at last."""
+    """The answers, how many layers grew in each step from when all rows had begun, and the final capacity of each."""
     answers, grown, last = Answers(), [], []
     for row in rows:
         stepper.admit(copy_of(row))
     while len(stepper._rows) < len(rows):
         answers.take(stepper.step())
     while stepper.has_work():
-        before, count = rooms(stepper), len(stepper._rows)
+        before, count = capacities(stepper), len(stepper._rows)
         answers.take(stepper.step())
         if len(stepper._rows) == count:
-            last = rooms(stepper)
-            grown.append(sum(new > old for new, old in zip(rooms(stepper), before, strict=True)))
+            last = capacities(stepper)
+            grown.append(sum(new > old for new, old in zip(capacities(stepper), before, strict=True)))
     return answers, grown, last
 
 

@@ -74,7 +74,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("form", list(ENDLESS))
 def test_gr8_a_text_of_a_known_format_ends(answers: RandomAnswers, form: str) -> None:
-    """One token after the other, whatever goes on for ever is stopped by the grammar and not by the length."""
+    """Emits one token after another; endless repetition is stopped by the grammar rather than the length."""
     matcher = answers.grammars.matcher({"type": "string", "format": form}, [])
     for token_id in answers.grammars._tokenizer.tokenize_str('"' + ENDLESS[form]):
         if not matcher.mask()[token_id // 32] >> (token_id % 32) & 1:
@@ -202,7 +202,7 @@ def test_what_the_engine_says_in_the_middle_of_an_answer_is_told_in_plain_words(
 
 
 def _allows(answers: RandomAnswers, schema: dict[str, Any], text: str) -> bool:
-    """Whether an answer of this text may be given and end there."""
+    """True if the grammar allows this text as a complete answer."""
     tokens = {answers.text.token_text(one).content: one for one in range(answers.text.vocabulary_size)}
     matcher = answers.grammars.matcher(schema, [])
     try:

@@ -1,4 +1,4 @@
-"""How long ended generations are kept on disk, whatever the wall clock did meanwhile."""
+"""Retention of ended generations on disk, independent of changes to the wall clock."""
 
 from sqlalchemy import Engine, insert, select
 

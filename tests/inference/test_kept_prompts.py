@@ -51,7 +51,7 @@ SYSTEM = prompt(77, 40)
 
 
 def kept_and_new() -> list[Row]:
-    """Rows of which much, little or nothing was read before, and about as much is left to read of each."""
+    """Rows with much, little or nothing cached, and about the same number of unread tokens each."""
     return [
         make_row(0, SYSTEM + prompt(10, 20), 8),
         make_row(1, SYSTEM + prompt(11, 24), 8),

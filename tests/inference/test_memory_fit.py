@@ -1,4 +1,4 @@
-"""What two models may take together, and what a checkpoint takes once it is loaded."""
+"""Memory limits of two models together, and the memory of a loaded checkpoint."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fifty tokens of a real answer: printed beside their bound. `scripts/bench_inference` is what judges it.
+"""Fifty tokens of a real answer: printed next to their bound. `scripts/bench_inference` is what judges it.
 
 A machine that does something else meanwhile takes six times as long, so no time decides a test here; what is
 judged is that every run emits all tokens, and the same ones.

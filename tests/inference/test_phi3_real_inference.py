@@ -19,7 +19,7 @@ from protocol.commands import ChatMessage, Generate, Role
 from protocol.events import FinishReason
 
 from .proposers import EagerDrafter
-from .room_kit import inference_room
+from .service_kit import inference_service
 from .tiny_model import Answers, copy_of, make_row, make_stepper, run
 
 pytestmark = pytest.mark.mlx_real_inference
@@ -57,7 +57,7 @@ def rows(text: CheckpointText) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def alone(loaded_model: LoadedModel, rows: list[Row]) -> list[list[int]]:
-    """What each row answers with nobody beside it."""
+    """The answer of each row on its own."""
     return [run(make_stepper(loaded_model, chunk_tokens=512), [copy_of(row)]).ids[row.row] for row in rows]
 
 
@@ -107,49 +107,49 @@ async def test_the_server_answers_real_questions_and_says_what_it_serves(
     embedded_model: Path, cache_folder: Path
 ) -> None:
     load_text = partial(CheckpointText, embedded_model)
-    async with inference_room(
+    async with inference_service(
         engine="mlx",
         checkpoint=embedded_model,
         cache_folder=cache_folder,
         load_text=load_text,
         patience_seconds=120,
-    ) as room:
-        health = await room.health()
+    ) as service:
+        health = await service.health()
         assert health.report["has_pretrained_weights"] is True
         assert health.report["canary_nll"] < 6
         assert health.report["dtype"] == "4-bit float32"
         assert health.report["kv_bytes_per_token"] == 46_080
         assert (health.state, health.restarts) == ("ready", 0)
-        code = await room.start(QUESTIONS[0], max_tokens=60)
-        words = await room.start(QUESTIONS[1], max_tokens=60)
-        assert "def " in await room.answer(code)
-        assert "recursion" in (await room.answer(words)).lower()
-        done = await room.done(code)
+        code = await service.start(QUESTIONS[0], max_tokens=60)
+        words = await service.start(QUESTIONS[1], max_tokens=60)
+        assert "def " in await service.answer(code)
+        assert "recursion" in (await service.answer(words)).lower()
+        done = await service.done(code)
         assert done.confidence is not None
         assert 0.1 < done.confidence < 1
-        short = await room.complete("Count: 1, 2, 3, 4,", max_tokens=8, stop=["6"])
+        short = await service.complete("Count: 1, 2, 3, 4,", max_tokens=8, stop=["6"])
         assert short.text == " 5, "
         assert short.done.finish_reason is FinishReason.STOP
-        used = await room.health()
+        used = await service.health()
         assert used.memory["weights"] > 100e6
         assert used.memory["resident"] > used.memory["weights"]
 
 
 async def test_a_killed_worker_changes_no_real_answer(embedded_model: Path, cache_folder: Path) -> None:
-    async with inference_room(
+    async with inference_service(
         engine="mlx",
         checkpoint=embedded_model,
         cache_folder=cache_folder,
         load_text=partial(CheckpointText, embedded_model),
         patience_seconds=120,
-    ) as room:
+    ) as service:
         settings: dict[str, Any] = {"max_tokens": 24, "temperature": 0.8, "seed": 5}
-        undisturbed = await room.complete(QUESTIONS[4], **settings)
-        stream = await room.start(QUESTIONS[4], **settings)
-        await room.tokens(stream, 6)
-        await room.kill_worker()
-        assert await room.answer(stream) == undisturbed.text
-        assert (await room.done(stream)).engine_restarts == 1
+        undisturbed = await service.complete(QUESTIONS[4], **settings)
+        stream = await service.start(QUESTIONS[4], **settings)
+        await service.tokens(stream, 6)
+        await service.kill_worker()
+        assert await service.answer(stream) == undisturbed.text
+        assert (await service.done(stream)).engine_restarts == 1
 
 
 # --- batches ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which prompts are read side by side: pure rules."""
+"""Prefill batching: the prompts that are read together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a step is divided between reading prompts and going on with answers."""
+"""Prefill budget: the division of a step between reading prompts and decoding."""
 
 from __future__ import annotations
 

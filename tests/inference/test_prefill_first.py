@@ -1,4 +1,4 @@
-"""Who waits for a burst to be read, and how long."""
+"""Prefill-first policy: the rows that wait for a burst to be read, and the length of their pause."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def scored_row(number: int, length: int, **fields: object) -> Row:
 def answered(
     stepper: MlxStepper, rows: list[Row]
 ) -> tuple[Answers, dict[int, list[tuple[float, list[tuple[int, float]]]]]]:
-    """Answers, and what was told of each prompt, which must come in order and without a gap."""
+    """Answers, and the scores of each prompt, which must arrive in order and without gaps."""
     answers, told = Answers(), dict[int, list[tuple[float, list[tuple[int, float]]]]]()
     for row in rows:
         stepper.admit(copy_of(row))

@@ -1,4 +1,4 @@
-"""Waiting for a processor is told from hanging, with real processes."""
+"""Waiting for a processor is distinguished from hanging, with real processes."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ sampling = st.builds(
 
 @st.composite
 def scores(draw: st.DrawFn) -> list[float]:
-    """What models say, and a few scores that none should."""
+    """Scores of models, including some that no model should produce."""
     random = numpy.random.default_rng(draw(st.integers(0, 1000)))
     row: list[float] = random.normal(0, draw(st.sampled_from([0.001, 1, 8])), VOCABULARY).astype(numpy.float32).tolist()
     odd = draw(st.dictionaries(st.integers(0, VOCABULARY - 1), st.sampled_from(SCORES), max_size=VOCABULARY // 2))

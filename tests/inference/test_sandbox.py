@@ -1,4 +1,4 @@
-"""What a client or a checkpoint chose is run in a process that may be ended: real processes, a small tokenizer, no model."""
+"""Input of clients and checkpoints is run in processes that may be killed: real processes, a small tokenizer, no model."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def step_of(**output: Any) -> EngineOutput:
 
 @define
 class Engine:
-    """Writes down what it is told."""
+    """Records its messages."""
 
     path: str = ENGINE
     is_running: bool = True
@@ -47,8 +47,8 @@ class Engine:
 
 
 @define
-class Room:
-    """One scheduler, and what the inference actor does for it when an answer ends."""
+class Harness:
+    """A scheduler, with the inference actor's reactions to the end of an answer."""
 
     engine: Engine = field(factory=Engine)
     registry: CollectorRegistry = field(factory=CollectorRegistry)
@@ -118,83 +118,85 @@ class Room:
 
 
 async def test_p16_what_a_step_brings_behind_a_stop_text_is_neither_told_nor_counted() -> None:
-    room = Room()
-    generation = room.start("END")
+    harness = Harness()
+    generation = harness.start("END")
     row = cast("int", generation.row)
-    room.step(row, "a")
-    room.step(row, "bcEND of it")
-    assert room.text == "abc"
-    assert room.done.finish_reason is FinishReason.STOP
-    assert room.done.usage.completion_tokens == len("abcEND")
+    harness.step(row, "a")
+    harness.step(row, "bcEND of it")
+    assert harness.text == "abc"
+    assert harness.done.finish_reason is FinishReason.STOP
+    assert harness.done.usage.completion_tokens == len("abcEND")
     assert generation.emitted_ids == list(b"abcEND")
-    assert [one for one in room.engine.told if isinstance(one, CancelRow)] == [CancelRow(row)], "it still computes it"
-    assert room.scheduler.is_empty
-    assert room.failed == []
-    room.step(row, "late words")
-    assert isinstance(room.events[-1], GenerationDone)
+    assert [one for one in harness.engine.told if isinstance(one, CancelRow)] == [CancelRow(row)], (
+        "it still computes it"
+    )
+    assert harness.scheduler.is_empty
+    assert harness.failed == []
+    harness.step(row, "late words")
+    assert isinstance(harness.events[-1], GenerationDone)
 
 
 async def test_p16_a_stop_text_before_the_workers_own_end_in_one_step_is_what_ends_the_answer() -> None:
-    room = Room()
-    row = cast("int", room.start("cd").row)
-    room.step(row, "abcdefg", finish="length")
-    assert (room.text, room.done.finish_reason) == ("ab", FinishReason.STOP)
-    assert room.done.usage.completion_tokens == 4
-    assert room.done.confidence == pytest.approx(math.exp(-0.5))
+    harness = Harness()
+    row = cast("int", harness.start("cd").row)
+    harness.step(row, "abcdefg", finish="length")
+    assert (harness.text, harness.done.finish_reason) == ("ab", FinishReason.STOP)
+    assert harness.done.usage.completion_tokens == 4
+    assert harness.done.confidence == pytest.approx(math.exp(-0.5))
 
 
 async def test_all_tokens_of_a_step_are_the_answers_and_the_step_counts_as_one() -> None:
-    room = Room()
-    generation = room.start()
+    harness = Harness()
+    generation = harness.start()
     row = cast("int", generation.row)
-    room.step(row, "a")
-    room.step(row, "bcdefgh")
+    harness.step(row, "a")
+    harness.step(row, "bcdefgh")
     assert generation.steps_since_admission == 2
     assert generation.emitted_ids == list(b"abcdefgh")
-    room.step(row, "ij", finish="length")
-    assert (room.text, room.done.finish_reason) == ("abcdefghij", FinishReason.LENGTH)
-    assert not [one for one in room.engine.told if isinstance(one, CancelRow)], "the worker has dropped it"
-    gaps = room.figure("inter_token_latency_seconds_count")
-    assert (room.figure("time_to_first_token_seconds_count"), gaps) == (1, 9)
-    assert room.figure("spec_decode_num_draft_tokens_total") == 21
-    assert room.figure("spec_decode_num_accepted_tokens_total") == 0 + 6 + 1
+    harness.step(row, "ij", finish="length")
+    assert (harness.text, harness.done.finish_reason) == ("abcdefghij", FinishReason.LENGTH)
+    assert not [one for one in harness.engine.told if isinstance(one, CancelRow)], "the worker has dropped it"
+    gaps = harness.figure("inter_token_latency_seconds_count")
+    assert (harness.figure("time_to_first_token_seconds_count"), gaps) == (1, 9)
+    assert harness.figure("spec_decode_num_draft_tokens_total") == 21
+    assert harness.figure("spec_decode_num_accepted_tokens_total") == 0 + 6 + 1
 
 
 async def test_p02_a_death_after_one_step_of_many_tokens_is_charged_and_nothing_of_it_is_lost() -> None:
-    room = Room()
-    generation = room.start()
-    room.step(cast("int", generation.row), "abcdefgh")
-    room.scheduler.engine_down(Down(path=ENGINE, incarnation=1, reason=DownReason.CRASHED))
+    harness = Harness()
+    generation = harness.start()
+    harness.step(cast("int", generation.row), "abcdefgh")
+    harness.scheduler.engine_down(Down(path=ENGINE, incarnation=1, reason=DownReason.CRASHED))
     assert (generation.strikes, generation.deaths) == (1, 1)
-    room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report=REPORT))
-    again = room.engine.told[-1]
+    harness.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report=REPORT))
+    again = harness.engine.told[-1]
     assert isinstance(again, AdmitRow)
     assert again.emitted_ids == list(b"abcdefgh")
 
 
 async def test_p13_a_prompt_is_looked_up_once_however_many_workers_it_outlives() -> None:
-    room = Room()
-    room.start()
+    harness = Harness()
+    harness.start()
     for incarnation in (2, 3):
-        room.scheduler.engine_down(Down(path=ENGINE, incarnation=incarnation - 1, reason=DownReason.CRASHED))
-        room.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=incarnation, worker_pid=2, report=REPORT))
-    assert room.figure("prefix_cache_queries_total") == 3, "its prompt has three tokens"
+        harness.scheduler.engine_down(Down(path=ENGINE, incarnation=incarnation - 1, reason=DownReason.CRASHED))
+        harness.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=incarnation, worker_pid=2, report=REPORT))
+    assert harness.figure("prefix_cache_queries_total") == 3, "its prompt has three tokens"
 
 
 async def test_the_first_token_of_an_answer_that_goes_on_is_not_measured_again() -> None:
-    room = Room()
-    generation = room.start()
+    harness = Harness()
+    generation = harness.start()
     generation.resume(ResumeFrom(seq=2, token_ids=(97, 98), log_probability=-1.0, seed=1))
-    room.step(cast("int", generation.row), "cd")
-    assert room.figure("time_to_first_token_seconds_count") == 0
-    assert room.figure("inter_token_latency_seconds_count") == 1, "when the token before came is not known any more"
+    harness.step(cast("int", generation.row), "cd")
+    assert harness.figure("time_to_first_token_seconds_count") == 0
+    assert harness.figure("inter_token_latency_seconds_count") == 1, "when the token before came is not known any more"
 
 
 async def test_what_an_idle_worker_holds_is_that_of_the_worker_that_lives() -> None:
-    room = Room()
-    room.scheduler.take_idle(EngineIdle(engine=ENGINE, incarnation=1, memory={"kv": 5.0}))
-    room.scheduler.take_idle(EngineIdle(engine=ENGINE, incarnation=0, memory={"kv": 7.0}))
-    assert room.scheduler.memory == {"kv": 5.0}
+    harness = Harness()
+    harness.scheduler.take_idle(EngineIdle(engine=ENGINE, incarnation=1, memory={"kv": 5.0}))
+    harness.scheduler.take_idle(EngineIdle(engine=ENGINE, incarnation=0, memory={"kv": 7.0}))
+    assert harness.scheduler.memory == {"kv": 5.0}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ async def test_what_an_idle_worker_holds_is_that_of_the_worker_that_lives() -> N
     ],
 )
 async def test_p14_a_schema_that_cannot_be_followed_further_is_its_askers(code: str, message: str) -> None:
-    room = Room()
-    row = cast("int", room.start().row)
-    room.scheduler.take_step(step_of(failed=[(row, RowFailure("why", ErrorCode(code)))], rows=[row]))
-    assert (room.failed, room.messages) == ([ErrorCode(code)], [message])
+    harness = Harness()
+    row = cast("int", harness.start().row)
+    harness.scheduler.take_step(step_of(failed=[(row, RowFailure("why", ErrorCode(code)))], rows=[row]))
+    assert (harness.failed, harness.messages) == ([ErrorCode(code)], [message])

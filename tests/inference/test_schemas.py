@@ -15,7 +15,7 @@ from actors.inference.structured_output import BadSchema, Grammars
 from actors.inference.text.text_model import CheckpointText
 from protocol.errors import ErrorCode
 from protocol.events import FinishReason
-from tests.inference.room_kit import Room, inference_room
+from tests.inference.service_kit import InferenceService, inference_service
 
 PERSON: dict[str, Any] = {
     "type": "object",
@@ -30,13 +30,13 @@ PERSON: dict[str, Any] = {
 
 
 def _optional(count: int, prefix: str = "p") -> dict[str, Any]:
-    """An object with so many properties, none of which must be there."""
+    """An object with this many optional properties."""
     properties = {f"{prefix}{number}": {"type": "integer"} for number in range(count)}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def real_room(embedded_model: Path, cache_folder: Path) -> AbstractAsyncContextManager[Room]:
-    return inference_room(
+def real_room(embedded_model: Path, cache_folder: Path) -> AbstractAsyncContextManager[InferenceService]:
+    return inference_service(
         engine="mlx",
         checkpoint=embedded_model,
         cache_folder=cache_folder,
@@ -119,26 +119,26 @@ def test_a_matcher_goes_on_after_what_was_emitted(grammars: Grammars, embedded_m
 async def test_p14_every_reply_is_valid_or_ends_with_length_while_batched_with_others(
     embedded_model: Path, cache_folder: Path
 ) -> None:
-    async with real_room(embedded_model, cache_folder) as room:
+    async with real_room(embedded_model, cache_folder) as service:
         with pytest.raises(GenerationRefused) as refused:
-            await room.start("x", response_schema={"type": "nonsense"})
+            await service.start("x", response_schema={"type": "nonsense"})
         assert (refused.value.code, refused.value.field) == (ErrorCode.INVALID_FIELD, "data.response_schema")
 
-        free = await room.start("The capital of France is", max_tokens=24)
+        free = await service.start("The capital of France is", max_tokens=24)
         constrained = [
-            await room.start(f"Person number {number} as JSON: ", response_schema=PERSON, max_tokens=60, **hot)
+            await service.start(f"Person number {number} as JSON: ", response_schema=PERSON, max_tokens=60, **hot)
             for number, hot in enumerate([{}, {"temperature": 1.0, "seed": 1}, {"temperature": 1.5, "seed": 2}])
         ]
-        short = await room.start("A person as JSON: ", response_schema=PERSON, max_tokens=3)
+        short = await service.start("A person as JSON: ", response_schema=PERSON, max_tokens=3)
         for stream in constrained:
-            done = await room.done(stream)
+            done = await service.done(stream)
             if done.finish_reason is FinishReason.STOP:
-                jsonschema.validate(json.loads(room.text(stream)), PERSON)
+                jsonschema.validate(json.loads(service.text(stream)), PERSON)
             else:
                 assert done.usage.completion_tokens == 60
-        assert (await room.done(short)).finish_reason is FinishReason.LENGTH
-        together = await room.answer(free)
-        assert together == (await room.complete("The capital of France is", max_tokens=24)).text
+        assert (await service.done(short)).finish_reason is FinishReason.LENGTH
+        together = await service.answer(free)
+        assert together == (await service.complete("The capital of France is", max_tokens=24)).text
 
 
 @pytest.mark.mlx_real_inference
@@ -147,27 +147,27 @@ async def test_p14_a_pattern_that_outgrows_its_limits_on_the_way_ends_its_row_as
 ) -> None:
     # What an answer may come to is more than admission can look at: here, after some forty tokens of noise.
     pattern = {"type": "string", "pattern": "^(.*a.{10}b.*|.*c.{11}d.*|.*e.{12}f)$"}
-    async with real_room(embedded_model, cache_folder) as room:
-        free = await room.start("The capital of France is", max_tokens=24)
-        noise = await room.start("x", response_schema=pattern, temperature=2.0, seed=1, max_tokens=400)
-        failure = await room.failure(noise)
+    async with real_room(embedded_model, cache_folder) as service:
+        free = await service.start("The capital of France is", max_tokens=24)
+        noise = await service.start("x", response_schema=pattern, temperature=2.0, seed=1, max_tokens=400)
+        failure = await service.failure(noise)
         assert failure.code is ErrorCode.INVALID_FIELD
         assert failure.message.startswith(
             "data.response_schema cannot be followed any further: it has patterns or alternatives that are too complex"
         )
-        assert await room.answer(free) == (await room.complete("The capital of France is", max_tokens=24)).text
+        assert await service.answer(free) == (await service.complete("The capital of France is", max_tokens=24)).text
 
 
 @pytest.mark.mlx_real_inference
 async def test_p15_logprobs_are_of_the_tokens_that_were_emitted(embedded_model: Path, cache_folder: Path) -> None:
-    async with real_room(embedded_model, cache_folder) as room:
-        stream = await room.start("The capital of France is", max_tokens=4, logprobs=3)
-        await room.done(stream)
-        events = [one for one in room.events[stream] if isinstance(one, GenerationTokens)]
+    async with real_room(embedded_model, cache_folder) as service:
+        stream = await service.start("The capital of France is", max_tokens=4, logprobs=3)
+        await service.done(stream)
+        events = [one for one in service.events[stream] if isinstance(one, GenerationTokens)]
         described = [token for event in events for token in event.logprobs or ()]
         assert [one["token_id"] for one in described] == [token for event in events for token in event.token_ids]
-        assert "".join(one["token"] for one in described) == room.text(stream)
-        assert b"".join(bytes(one["bytes"]) for one in described).decode() == room.text(stream)
+        assert "".join(one["token"] for one in described) == service.text(stream)
+        assert b"".join(bytes(one["bytes"]) for one in described).decode() == service.text(stream)
         for one in described:
             values = [other["logprob"] for other in one["top"]]
             assert len(values) == 3

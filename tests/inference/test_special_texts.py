@@ -122,7 +122,7 @@ def test_tk25_an_ordinary_prompt_has_the_tokens_that_it_always_had(make: Callabl
 
 @pytest.mark.parametrize("make", KINDS)
 def test_tk25_the_other_pieces_of_such_a_prompt_are_as_they_were(make: Callable[[], Tokenizer]) -> None:
-    """What stands before and after the message that needs a guard keeps its tokens."""
+    """The text before and after a message that needs a guard keeps its tokens."""
     tokenizer = make()
     prompts = prompts_of(tokenizer)
 

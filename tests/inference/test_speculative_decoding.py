@@ -285,18 +285,18 @@ def test_a_closed_gate_keeps_the_drafts_back_and_loses_nothing_of_the_row() -> N
 async def test_p01_an_answer_whose_worker_is_killed_between_drafted_steps_stays_the_same(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"max_tokens": 400}
     text = "abcabcabd " * 6
-    async with served_phi3(tmp_path) as room:
-        undisturbed = await room.start(text, **asked)
-        whole, usage = await room.answer(undisturbed), (await room.done(undisturbed)).usage
-        assert room.figure("spec_decode_num_draft_tokens_total") == 0
+    async with served_phi3(tmp_path) as service:
+        undisturbed = await service.start(text, **asked)
+        whole, usage = await service.answer(undisturbed), (await service.done(undisturbed)).usage
+        assert service.figure("spec_decode_num_draft_tokens_total") == 0
     plan = [{"fault": "hang", "step": 60}]
-    async with served_phi3(tmp_path, drafts=True, faults=plan, faulty_lives=1) as room:
-        stream = await room.start(text, **asked)
-        await room.until(lambda: room.figure("spec_decode_num_draft_tokens_total") > 0)
-        await room.kill_worker()
-        assert await room.answer(stream) == whole
-        done = await room.done(stream)
+    async with served_phi3(tmp_path, drafts=True, faults=plan, faulty_lives=1) as service:
+        stream = await service.start(text, **asked)
+        await service.until(lambda: service.figure("spec_decode_num_draft_tokens_total") > 0)
+        await service.kill_worker()
+        assert await service.answer(stream) == whole
+        done = await service.done(stream)
         assert (done.engine_restarts, done.usage.completion_tokens) == (1, usage.completion_tokens)
-        accepted = room.figure("spec_decode_num_accepted_tokens_total")
-        assert 0 < accepted <= room.figure("spec_decode_num_draft_tokens_total")
-        assert room.figure("generation_tokens_total") == usage.completion_tokens
+        accepted = service.figure("spec_decode_num_accepted_tokens_total")
+        assert 0 < accepted <= service.figure("spec_decode_num_draft_tokens_total")
+        assert service.figure("generation_tokens_total") == usage.completion_tokens

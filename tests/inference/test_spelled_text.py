@@ -81,7 +81,7 @@ class Spelling:
         self.grammars = Grammars(folder / "tokenizer.json", size, [END])
 
     def answer(self, followed: dict[str, Any] | ToolCallConstraint, seed: int) -> str:
-        """What a client is told of an answer whose every token was drawn from those allowed."""
+        """The text that a client receives of an answer drawn from allowed tokens only."""
         draw, detokenizer, told = random.Random(seed), self.text.detokenizer(), ""
         matcher = self.grammars.matcher(followed, [])
         for _ in range(3000):

@@ -28,7 +28,7 @@ from actors.inference.worker_process import InferenceWorker
 from runtime.inspection import actor_snapshot
 from runtime.testing import crash
 
-from .room_kit import Room, inference_room
+from .service_kit import InferenceService, inference_service
 from .test_model_manager import is_alive, load, who
 from .test_recovery import counted
 
@@ -48,73 +48,73 @@ async def until_gone(pid: int) -> None:
             await trio.sleep(0.01)
 
 
-async def standby_pid(room: Room) -> object:
-    return (await actor_snapshot(room.system, "inference/standby", timeout=60))["standby_pid"]
+async def standby_pid(service: InferenceService) -> object:
+    return (await actor_snapshot(service.system, "inference/standby", timeout=60))["standby_pid"]
 
 
 @pytest.mark.integration
 async def test_p1_after_a_death_the_spare_goes_on_and_a_new_one_stands_by() -> None:
-    async with inference_room(step_seconds=0.01, has_standby=True) as room:
-        first = await room.worker_pid()
-        standby = await room.spare_pid()
+    async with inference_service(step_seconds=0.01, has_standby=True) as service:
+        first = await service.worker_pid()
+        standby = await service.spare_pid()
         assert len({first, standby}) == 2
-        running = await room.start("count to 60")
-        await room.tokens(running, 5)
+        running = await service.start("count to 60")
+        await service.tokens(running, 5)
         os.kill(first, signal.SIGKILL)
-        assert await room.answer(running) == counted(60)
-        assert await room.worker_pid() == standby
-        assert await room.spare_pid() not in (first, standby)
+        assert await service.answer(running) == counted(60)
+        assert await service.worker_pid() == standby
+        assert await service.spare_pid() not in (first, standby)
 
 
 @pytest.mark.integration
 async def test_p1_a_change_of_models_takes_the_spare() -> None:
-    async with inference_room(has_standby=True) as room:
-        standby = await room.spare_pid()
-        assert (await load(room, "other")).worker_pid == standby
-        assert await who(room) == "other"
+    async with inference_service(has_standby=True) as service:
+        standby = await service.spare_pid()
+        assert (await load(service, "other")).worker_pid == standby
+        assert await who(service) == "other"
 
 
 @pytest.mark.integration
 async def test_p1_the_death_of_the_spare_harms_nobody() -> None:
-    async with inference_room(step_seconds=0.01, has_standby=True) as room:
-        os.kill(await room.spare_pid(), signal.SIGKILL)
+    async with inference_service(step_seconds=0.01, has_standby=True) as service:
+        os.kill(await service.spare_pid(), signal.SIGKILL)
         with trio.fail_after(60):
-            while await standby_pid(room) is not None:  # noqa: ASYNC110
+            while await standby_pid(service) is not None:  # noqa: ASYNC110
                 await trio.sleep(0.01)
-        running = await room.start("count to 60")
-        await room.tokens(running, 5)
-        await room.kill_worker()
-        assert await room.answer(running) == counted(60)
-        assert (await room.done(running)).engine_restarts == 1
+        running = await service.start("count to 60")
+        await service.tokens(running, 5)
+        await service.kill_worker()
+        assert await service.answer(running) == counted(60)
+        assert (await service.done(running)).engine_restarts == 1
 
 
 @pytest.mark.integration
 async def test_p1_a_spare_that_dies_as_it_is_handed_over_is_one_more_restart() -> None:
-    async with inference_room(step_seconds=0.01, has_standby=True) as room:
-        standby = await room.spare_pid()
-        running = await room.start("count to 60")
-        await room.tokens(running, 5)
+    async with inference_service(step_seconds=0.01, has_standby=True) as service:
+        standby = await service.spare_pid()
+        running = await service.start("count to 60")
+        await service.tokens(running, 5)
         # It is stopped, so its death is noticed after the engine has taken it.
         os.kill(standby, signal.SIGSTOP)
-        await room.kill_worker()
-        await room.until_health(lambda one: one.worker_pid == standby)
+        await service.kill_worker()
+        await service.until_health(lambda one: one.worker_pid == standby)
         os.kill(standby, signal.SIGKILL)
-        assert await room.answer(running) == counted(60)
+        assert await service.answer(running) == counted(60)
 
 
 @pytest.mark.integration
 async def test_p1_a_lost_spare_actor_ends_its_process() -> None:
-    async with inference_room(has_standby=True) as room:
-        standby = await room.spare_pid()
-        crash(room.system, "inference/standby", RuntimeError("lost on purpose"))
+    async with inference_service(has_standby=True) as service:
+        standby = await service.spare_pid()
+        crash(service.system, "inference/standby", RuntimeError("lost on purpose"))
         await until_gone(standby)
-        assert await who(room) == "mock"
+        assert await who(service) == "mock"
 
 
 @pytest.mark.integration
 async def test_p1_the_spare_ends_with_the_server() -> None:
-    async with inference_room(has_standby=True) as room:
-        standby = await room.spare_pid()
+    async with inference_service(has_standby=True) as service:
+        standby = await service.spare_pid()
     await until_gone(standby)
 
 
@@ -169,22 +169,22 @@ async def test_te37_the_first_engine_takes_the_worker_that_was_started_before_th
     config = WorkerConfig(engine="mock", cache_dir=Path())
     early = await InferenceWorker.start(config.command)
     await early.write(WaitForModel(PROTOCOL, config))
-    async with inference_room(has_standby=True, early=[early], keeps_standby=False) as room:
-        assert await room.worker_pid() == early.pid
-        assert await room.answer(await room.start("count to 5")) == counted(5)
+    async with inference_service(has_standby=True, early=[early], keeps_standby=False) as service:
+        assert await service.worker_pid() == early.pid
+        assert await service.answer(await service.start("count to 5")) == counted(5)
         # The next one is a process of the engine's own.
-        await room.kill_worker()
-        assert await room.answer(await room.start("count to 5")) == counted(5)
+        await service.kill_worker()
+        assert await service.answer(await service.start("count to 5")) == counted(5)
 
 
 @pytest.mark.integration
 async def test_te37_without_a_spare_none_is_started() -> None:
-    async with inference_room(has_standby=True, keeps_standby=False) as room:
-        standby = room.system.reference("inference/standby")
+    async with inference_service(has_standby=True, keeps_standby=False) as service:
+        standby = service.system.reference("inference/standby")
         await standby.tell(PrepareStandby())
         # It answers in order, so by now it has seen that.
         assert await standby.ask(TakeStandby(), timeout=30) is None
-        assert (await actor_snapshot(room.system, "inference/standby", timeout=60))["is_keeping"] is False
+        assert (await actor_snapshot(service.system, "inference/standby", timeout=60))["is_keeping"] is False
 
 
 @pytest.mark.integration
@@ -194,6 +194,6 @@ async def test_te37_a_worker_that_died_before_it_was_taken_is_one_more_restart()
     await early.write(WaitForModel(PROTOCOL, config))
     early.process.kill()
     await early.process.wait()
-    async with inference_room(has_standby=True, early=[early], keeps_standby=False) as room:
-        assert await room.worker_pid() != early.pid
-        assert await room.answer(await room.start("count to 5")) == counted(5)
+    async with inference_service(has_standby=True, early=[early], keeps_standby=False) as service:
+        assert await service.worker_pid() != early.pid
+        assert await service.answer(await service.start("count to 5")) == counted(5)

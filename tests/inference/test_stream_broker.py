@@ -1,4 +1,4 @@
-"""Streams in the inference room: followers, detachment, commands that come twice, and restarts with a real database."""
+"""Streams in the inference service: subscribers, detachment, commands that come twice, and restarts with a real database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from protocol.errors import ErrorCode
 from protocol.events import Done
 from runtime.inspection import suspend
 from runtime.testing import crash
-from tests.inference.room_kit import Room, inference_room
+from tests.inference.service_kit import InferenceService, inference_service
 
 pytestmark = pytest.mark.integration
 
@@ -40,24 +40,26 @@ def key(command: str = "c", digest: str = "d") -> IdempotencyKey:
     return IdempotencyKey(client_id="client", device_id="default", command_id=command, digest=digest)
 
 
-async def ask_to_start(room: Room, stream: str, prompt: str, **fields: Any) -> GenerationStarted:
+async def ask_to_start(service: InferenceService, stream: str, prompt: str, **fields: Any) -> GenerationStarted:
     request = {name: fields.pop(name) for name in ("key", "subscriber") if name in fields}
-    return await room.inference.ask(
+    return await service.inference.ask(
         StartGeneration(client_id="client", stream=stream, generate=Generate(prompt=prompt, **fields), **request),
         timeout=20,
     )
 
 
-async def leaves(room: Room, name: str) -> None:
-    await room.subscribers.stop_child(name)
+async def leaves(service: InferenceService, name: str) -> None:
+    await service.subscribers.stop_child(name)
 
 
-async def whole(room: Room, stream: str, subscriber: Any, *, client: str = "client", epoch: str | None = None) -> str:
+async def whole(
+    service: InferenceService, stream: str, subscriber: Any, *, client: str = "client", epoch: str | None = None
+) -> str:
     """The text of a stream by pages, until its end."""
     text, at = "", 0
     with trio.fail_after(60):
         while True:
-            followed = await room.subscribe(stream, subscriber, after=at, client=client, epoch=epoch)
+            followed = await service.subscribe(stream, subscriber, after=at, client=client, epoch=epoch)
             assert followed.resumed
             for event in followed.events:
                 at = event.seq
@@ -69,83 +71,85 @@ async def whole(room: Room, stream: str, subscriber: Any, *, client: str = "clie
 
 
 async def test_two_followers_get_the_same_stream_and_the_first_may_leave() -> None:
-    async with inference_room(step_seconds=0.002) as room:
-        first = await room.new_follower("first")
-        stream = await room.start("count to 40", subscriber=first)
-        await room.tokens(stream, 5)
+    async with inference_service(step_seconds=0.002) as service:
+        first = await service.new_follower("first")
+        stream = await service.start("count to 40", subscriber=first)
+        await service.tokens(stream, 5)
         second_events: list[GenerationEvent] = []
-        second = await room.new_follower("second")
-        followed = await room.subscribe(stream, second)
+        second = await service.new_follower("second")
+        followed = await service.subscribe(stream, second)
         assert followed.resumed
         assert followed.is_live
         second_events += followed.events
-        room.events[stream].clear()
-        await leaves(room, "first")
-        await room.last(stream)
-        texts = [one.text for one in second_events + room.events[stream] if isinstance(one, GenerationTokens)]
+        service.events[stream].clear()
+        await leaves(service, "first")
+        await service.last(stream)
+        texts = [one.text for one in second_events + service.events[stream] if isinstance(one, GenerationTokens)]
         assert counted(40).endswith(
-            "".join(one.text for one in room.events[stream] if isinstance(one, GenerationTokens))
+            "".join(one.text for one in service.events[stream] if isinstance(one, GenerationTokens))
         )
         assert "".join(texts).startswith(counted(40)[:5])
-        assert isinstance(room.events[stream][-1], GenerationDone)
+        assert isinstance(service.events[stream][-1], GenerationDone)
 
 
 async def test_when_the_last_follower_leaves_the_row_is_freed_and_the_stream_says_cancelled() -> None:
-    async with inference_room(step_seconds=0.002) as room:
-        one = await room.new_follower("one")
-        stream = await room.start("count to 1000", subscriber=one, max_tokens=4000)
-        await room.tokens(stream, 3)
-        await leaves(room, "one")
-        await room.until_health(lambda health: health.running == 0)
-        other = await room.new_follower("other")
-        followed = await room.subscribe(stream, other, epoch="another")
+    async with inference_service(step_seconds=0.002) as service:
+        one = await service.new_follower("one")
+        stream = await service.start("count to 1000", subscriber=one, max_tokens=4000)
+        await service.tokens(stream, 3)
+        await leaves(service, "one")
+        await service.until_health(lambda health: health.running == 0)
+        other = await service.new_follower("other")
+        followed = await service.subscribe(stream, other, epoch="another")
         assert followed.snapshot is not None
         assert followed.snapshot.state == "cancelled"
         assert isinstance(followed.events[-1], GenerationCancelled)
 
 
 async def test_one_that_waits_in_the_queue_leaves_it_with_its_follower() -> None:
-    async with inference_room(is_ready=False, engine="mock") as room:
-        one = await room.new_follower("one")
-        await room.start("count to 5", subscriber=one)
-        await leaves(room, "one")
-        await room.until_health(lambda health: health.queue_depth == 0 and health.running == 0)
+    async with inference_service(is_ready=False, engine="mock") as service:
+        one = await service.new_follower("one")
+        await service.start("count to 5", subscriber=one)
+        await leaves(service, "one")
+        await service.until_health(lambda health: health.queue_depth == 0 and health.running == 0)
 
 
 async def test_unfollowing_is_as_leaving() -> None:
-    async with inference_room(step_seconds=0.002) as room:
-        one = await room.new_follower("one")
-        stream = await room.start("count to 1000", subscriber=one, max_tokens=4000)
-        assert await room.inference.ask(UnsubscribeStream(stream=stream, subscriber=one), timeout=60)
-        assert not await room.inference.ask(UnsubscribeStream(stream=stream, subscriber=one), timeout=60)
-        await room.until_health(lambda health: health.running == 0)
+    async with inference_service(step_seconds=0.002) as service:
+        one = await service.new_follower("one")
+        stream = await service.start("count to 1000", subscriber=one, max_tokens=4000)
+        assert await service.inference.ask(UnsubscribeStream(stream=stream, subscriber=one), timeout=60)
+        assert not await service.inference.ask(UnsubscribeStream(stream=stream, subscriber=one), timeout=60)
+        await service.until_health(lambda health: health.running == 0)
 
 
 async def test_a_detached_stream_runs_on_and_is_whole_for_who_comes_back() -> None:
-    async with inference_room(step_seconds=0.001) as room:
-        one = await room.new_follower("one")
-        stream = await room.start("count to 50", subscriber=one, on_disconnect=OnDisconnect.DETACH)
-        await room.tokens(stream, 3)
-        await leaves(room, "one")
-        two = await room.new_follower("two")
-        assert await whole(room, stream, two) == counted(50)
+    async with inference_service(step_seconds=0.001) as service:
+        one = await service.new_follower("one")
+        stream = await service.start("count to 50", subscriber=one, on_disconnect=OnDisconnect.DETACH)
+        await service.tokens(stream, 3)
+        await leaves(service, "one")
+        two = await service.new_follower("two")
+        assert await whole(service, stream, two) == counted(50)
 
 
 async def test_a_detached_stream_that_nobody_comes_back_for_is_cancelled() -> None:
-    async with inference_room(step_seconds=0.002, detach_seconds=0.1) as room:
-        one = await room.new_follower("one")
-        stream = await room.start("count to 1000", subscriber=one, max_tokens=4000, on_disconnect=OnDisconnect.DETACH)
-        await leaves(room, "one")
-        await room.until_health(lambda health: health.running == 0)
-        assert room.outcomes()["abandoned"] == 1
-        two = await room.new_follower("two")
-        followed = await room.subscribe(stream, two, epoch="another")
+    async with inference_service(step_seconds=0.002, detach_seconds=0.1) as service:
+        one = await service.new_follower("one")
+        stream = await service.start(
+            "count to 1000", subscriber=one, max_tokens=4000, on_disconnect=OnDisconnect.DETACH
+        )
+        await leaves(service, "one")
+        await service.until_health(lambda health: health.running == 0)
+        assert service.outcomes()["abandoned"] == 1
+        two = await service.new_follower("two")
+        followed = await service.subscribe(stream, two, epoch="another")
         assert followed.snapshot is not None
         assert followed.snapshot.state == "cancelled"
 
 
 async def test_an_observer_is_told_of_the_end_and_does_not_keep_a_stream_alive() -> None:
-    async with inference_room(step_seconds=0.001) as room:
+    async with inference_service(step_seconds=0.001) as service:
         ended: list[GenerationEnded] = []
         heard = trio.Event()
 
@@ -153,10 +157,10 @@ async def test_an_observer_is_told_of_the_end_and_does_not_keep_a_stream_alive()
             ended.append(event)
             heard.set()
 
-        room.note = note  # type: ignore[method-assign]
-        observer = await room.new_follower("observer")
+        service.note = note  # type: ignore[method-assign]
+        observer = await service.new_follower("observer")
         listened: list[GenerationEvent] = []
-        await room.start(
+        await service.start(
             "count to 5",
             stream="s",
             subscriber=listened.append,
@@ -177,18 +181,18 @@ async def test_completion_fields_that_raise_fail_their_own_stream_alone() -> Non
     def broken(_: str, __: Done) -> dict[str, Any]:
         raise ZeroDivisionError
 
-    async with inference_room() as room:
-        stream = await room.start("count to 5", completion_fields=broken)
-        assert (await room.failure(stream)).code is ErrorCode.INTERNAL
-        assert await room.answer(await room.start("count to 5")) == counted(5)
+    async with inference_service() as service:
+        stream = await service.start("count to 5", completion_fields=broken)
+        assert (await service.failure(stream)).code is ErrorCode.INTERNAL
+        assert await service.answer(await service.start("count to 5")) == counted(5)
 
 
 async def test_a_stream_of_another_client_is_as_if_it_did_not_exist() -> None:
-    async with inference_room(step_seconds=0.002) as room:
-        stream = await room.start("count to 100")
-        other = await room.new_follower("other")
-        theirs = await room.subscribe(stream, other, client="somebody")
-        nobodys = await room.subscribe("no-such", other, client="somebody")
+    async with inference_service(step_seconds=0.002) as service:
+        stream = await service.start("count to 100")
+        other = await service.new_follower("other")
+        theirs = await service.subscribe(stream, other, client="somebody")
+        nobodys = await service.subscribe("no-such", other, client="somebody")
         assert theirs.snapshot is not None
         assert theirs.snapshot.state == "unavailable"
         assert (theirs.resumed, theirs.epoch, theirs.head, theirs.snapshot, theirs.key) == (
@@ -204,73 +208,73 @@ async def test_a_stream_of_another_client_is_as_if_it_did_not_exist() -> None:
 
 
 async def test_p2_the_same_command_joins_its_stream_and_another_is_a_conflict(database: URL) -> None:
-    async with inference_room(step_seconds=0.002, database=database) as room:
-        first = await ask_to_start(room, "a", "count to 60", key=key(), subscriber=room.subscriber)
-        again = await ask_to_start(room, "b", "count to 60", key=key(), subscriber=room.subscriber)
+    async with inference_service(step_seconds=0.002, database=database) as service:
+        first = await ask_to_start(service, "a", "count to 60", key=key(), subscriber=service.subscriber)
+        again = await ask_to_start(service, "b", "count to 60", key=key(), subscriber=service.subscriber)
         assert (first.is_repeat, again.is_repeat) == (False, True)
         assert (again.stream, again.seed, again.epoch) == ("a", first.seed, first.epoch)
         with pytest.raises(CommandRefused) as caught:
-            await ask_to_start(room, "c", "count to 61", key=key(digest="other"), subscriber=room.subscriber)
+            await ask_to_start(service, "c", "count to 61", key=key(digest="other"), subscriber=service.subscriber)
         assert (caught.value.code, caught.value.field) == (ErrorCode.CONFLICT, "id")
-        assert await room.answer("a") == counted(60)
+        assert await service.answer("a") == counted(60)
         # Over, and still joined from its first event.
-        late = await ask_to_start(room, "d", "count to 60", key=key())
-        assert await whole(room, late.stream, room.subscriber) == counted(60)
-        assert room.outcomes() == {"stop": 1}
+        late = await ask_to_start(service, "d", "count to 60", key=key())
+        assert await whole(service, late.stream, service.subscriber) == counted(60)
+        assert service.outcomes() == {"stop": 1}
 
 
 async def test_p2_the_same_command_twice_at_once_is_carried_out_once(database: URL) -> None:
-    async with inference_room(step_seconds=0.001, database=database) as room:
+    async with inference_service(step_seconds=0.001, database=database) as service:
         answers: list[GenerationStarted] = []
 
         async def ask(name: str) -> None:
-            answers.append(await ask_to_start(room, name, "count to 30", key=key(), subscriber=room.subscriber))
+            answers.append(await ask_to_start(service, name, "count to 30", key=key(), subscriber=service.subscriber))
 
         async with trio.open_nursery() as nursery:
             for name in "abcdef":
                 nursery.start_soon(ask, name)
         assert len({one.stream for one in answers}) == 1
         assert sorted(one.is_repeat for one in answers) == [False] + [True] * 5
-        await room.answer(answers[0].stream)
-        assert room.outcomes() == {"stop": 1}
+        await service.answer(answers[0].stream)
+        assert service.outcomes() == {"stop": 1}
 
 
 async def test_p2_what_was_refused_is_not_kept(database: URL) -> None:
-    async with inference_room(database=database) as room:
+    async with inference_service(database=database) as service:
         with pytest.raises(CommandRefused):
-            await ask_to_start(room, "a", "x" * 200_000, key=key())
-        started = await ask_to_start(room, "b", "count to 5", key=key(), subscriber=room.subscriber)
+            await ask_to_start(service, "a", "x" * 200_000, key=key())
+        started = await ask_to_start(service, "b", "count to 5", key=key(), subscriber=service.subscriber)
         assert started.is_repeat is False
-        assert await room.answer("b") == counted(5)
+        assert await service.answer("b") == counted(5)
 
 
 async def test_p2_a_stream_lost_by_a_restart_is_accepted_again_and_has_failed(database: URL) -> None:
-    async with inference_room(step_seconds=0.01, database=database, drain_seconds=0.0) as room:
-        first = await ask_to_start(room, "a", "count to 60", key=key(), subscriber=room.subscriber)
-    async with inference_room(database=database) as room:
-        again = await ask_to_start(room, "b", "count to 60", key=key())
+    async with inference_service(step_seconds=0.01, database=database, drain_seconds=0.0) as service:
+        first = await ask_to_start(service, "a", "count to 60", key=key(), subscriber=service.subscriber)
+    async with inference_service(database=database) as service:
+        again = await ask_to_start(service, "b", "count to 60", key=key())
         assert (again.stream, again.is_repeat) == ("a", True)
         assert again.epoch != first.epoch
-        followed = await room.subscribe("a", room.subscriber, epoch=again.epoch)
+        followed = await service.subscribe("a", service.subscriber, epoch=again.epoch)
         (last,) = followed.events
         assert isinstance(last, GenerationFailed)
         assert (last.seq, last.code) == (1, ErrorCode.UNAVAILABLE)
 
 
 async def test_p4_a_detached_generation_goes_on_after_a_restart_under_a_new_epoch(database: URL) -> None:
-    async with inference_room(step_seconds=0.02, database=database, drain_seconds=0.0) as room:
+    async with inference_service(step_seconds=0.02, database=database, drain_seconds=0.0) as service:
         first = await ask_to_start(
-            room,
+            service,
             "a",
             "count to 40",
             temperature=0.7,
             key=key(),
-            subscriber=room.subscriber,
+            subscriber=service.subscriber,
             on_disconnect=OnDisconnect.DETACH,
         )
-        await room.tokens("a", 5)
-    async with inference_room(is_ready=False, database=database) as room:
-        followed = await room.subscribe("a", room.subscriber, epoch=first.epoch, after=5)
+        await service.tokens("a", 5)
+    async with inference_service(is_ready=False, database=database) as service:
+        followed = await service.subscribe("a", service.subscriber, epoch=first.epoch, after=5)
         assert followed.resumed is False
         assert followed.epoch != first.epoch
         assert followed.snapshot is not None
@@ -278,59 +282,64 @@ async def test_p4_a_detached_generation_goes_on_after_a_restart_under_a_new_epoc
         before = followed.snapshot.text + "".join(
             one.text for one in followed.events if isinstance(one, GenerationTokens)
         )
-        last = await room.last("a")
+        last = await service.last("a")
         assert isinstance(last, GenerationDone)
         assert last.done.seed == first.seed
-        assert before + room.text("a") == counted(40)
-        joined = await ask_to_start(room, "b", "count to 40", key=key())
+        assert before + service.text("a") == counted(40)
+        joined = await ask_to_start(service, "b", "count to 40", key=key())
         assert (joined.stream, joined.is_repeat, joined.epoch) == ("a", True, followed.epoch)
     # It has ended: another restart has it whole, and does not make it again.
-    async with inference_room(database=database) as room:
-        followed = await room.subscribe("a", room.subscriber, epoch=joined.epoch, after=2)
+    async with inference_service(database=database) as service:
+        followed = await service.subscribe("a", service.subscriber, epoch=joined.epoch, after=2)
         assert followed.snapshot is not None
         assert (followed.snapshot.text, followed.snapshot.state) == (counted(40), "done")
         (end,) = followed.events
         assert isinstance(end, GenerationDone)
         assert (end.done.seed, end.done.usage) == (first.seed, last.done.usage)
-        assert room.outcomes() == {}
+        assert service.outcomes() == {}
 
 
 async def test_a_detached_generation_without_follower_survives_the_inference_actor(database: URL) -> None:
-    async with inference_room(step_seconds=0.003, database=database) as room:
-        one = await room.new_follower("one")
+    async with inference_service(step_seconds=0.003, database=database) as service:
+        one = await service.new_follower("one")
         first = await ask_to_start(
-            room, "a", "count to 40", key=key(), subscriber=one, on_disconnect=OnDisconnect.DETACH
+            service, "a", "count to 40", key=key(), subscriber=one, on_disconnect=OnDisconnect.DETACH
         )
-        await leaves(room, "one")
-        crash(room.system, "inference/inference", RuntimeError("lost on purpose"))
+        await leaves(service, "one")
+        crash(service.system, "inference/inference", RuntimeError("lost on purpose"))
         with trio.fail_after(60):
-            while room.inference.incarnation < 2 or not room.inference.is_running:  # noqa: ASYNC110  being started
+            while service.inference.incarnation < 2 or not service.inference.is_running:  # noqa: ASYNC110  being started
                 await trio.sleep(0.01)
-        followed = await room.subscribe("a", room.subscriber, epoch=first.epoch, after=0)
+        followed = await service.subscribe("a", service.subscriber, epoch=first.epoch, after=0)
         assert followed.resumed is False
         assert followed.snapshot is not None
         assert followed.snapshot.state == "running"
-        assert await whole(room, "a", room.subscriber) == counted(40)
+        assert await whole(service, "a", service.subscriber) == counted(40)
 
 
 async def test_a_detached_generation_that_nobody_comes_back_for_after_a_restart_is_cancelled(database: URL) -> None:
-    async with inference_room(step_seconds=0.005, database=database, drain_seconds=0.0) as room:
+    async with inference_service(step_seconds=0.005, database=database, drain_seconds=0.0) as service:
         await ask_to_start(
-            room, "a", "count to 900", max_tokens=4000, subscriber=room.subscriber, on_disconnect=OnDisconnect.DETACH
+            service,
+            "a",
+            "count to 900",
+            max_tokens=4000,
+            subscriber=service.subscriber,
+            on_disconnect=OnDisconnect.DETACH,
         )
-        await room.tokens("a", 2)
-    async with inference_room(step_seconds=0.005, database=database, detach_seconds=0.2) as room:
+        await service.tokens("a", 2)
+    async with inference_service(step_seconds=0.005, database=database, detach_seconds=0.2) as service:
         with trio.fail_after(60):
-            while room.outcomes() != {"abandoned": 1}:  # noqa: ASYNC110  figures are asked for, never told
+            while service.outcomes() != {"abandoned": 1}:  # noqa: ASYNC110  figures are asked for, never told
                 await trio.sleep(0.02)
 
 
 async def test_a_follower_that_takes_nothing_is_complained_of_once() -> None:
-    async with inference_room() as room:
-        deaf = await room.new_follower("deaf")
-        suspend(room.system, deaf.path, suspended=True)
+    async with inference_service() as service:
+        deaf = await service.new_follower("deaf")
+        suspend(service.system, deaf.path, suspended=True)
         with structlog.testing.capture_logs() as lines:
-            await ask_to_start(room, "s", "count to 900", max_tokens=4000, subscriber=deaf)
-            await room.until_health(lambda health: health.running == 0)
+            await ask_to_start(service, "s", "count to 900", max_tokens=4000, subscriber=deaf)
+            await service.until_health(lambda health: health.running == 0)
         said = [line for line in lines if line["event"] == "follower overrun"]
         assert [(line["subscriber"], line["stream"]) for line in said] == [(deaf.path, "s")]

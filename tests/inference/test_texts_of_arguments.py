@@ -58,7 +58,7 @@ def read(form: ToolCallFormat, told: str, schema: dict[str, Any]) -> dict[str, A
 
 
 def allows(rule: ToolCallConstraint, told: str) -> bool:
-    """Whether a model whose tokens are bytes may answer this and end there."""
+    """True if a model with bytes as tokens may give exactly this answer."""
     matcher = mock_grammars().matcher(rule, [])
     for token_id in [*told.encode(), END]:
         if not matcher.mask()[token_id // 32] >> (token_id % 32) & 1:

@@ -1,4 +1,4 @@
-"""How the BLAS gives way to other programs, against machines that are told what they do."""
+"""The BLAS yields to other programs, on simulated machines."""
 
 from __future__ import annotations
 

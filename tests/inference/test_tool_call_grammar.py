@@ -73,7 +73,7 @@ class Peer:
         return ids
 
     def allows(self, rule: ToolCallConstraint, text: str) -> bool:
-        """Whether an answer of this text may be given and end there."""
+        """True if the grammar allows this text as a complete answer."""
         matcher = self.grammars.matcher(rule, [])
         for token_id in [*self.ids(text), 2]:
             if token_id not in allowed(matcher):

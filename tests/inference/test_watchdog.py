@@ -1,4 +1,4 @@
-"""How long a step may take, learned from those before."""
+"""The time limit of a step, learned from earlier steps."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What a worker is told of the server's settings: one value, which arrives as it was sent."""
+"""The server's settings for a worker: a single value, which arrives unchanged."""
 
 from pathlib import Path
 

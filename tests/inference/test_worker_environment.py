@@ -1,4 +1,4 @@
-"""What a worker is told of the server's environment: what it needs, and no password."""
+"""The environment of a worker: the variables that it needs, and no password."""
 
 from __future__ import annotations
 

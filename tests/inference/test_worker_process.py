@@ -251,7 +251,7 @@ def test_the_end_of_the_server_by_any_means_leaves_no_orphan() -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether it still runs; an orphan's exit status may wait for an init process that never asks."""
+    """True if it still runs; an orphan's exit status may wait for an init process that never asks."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -109,7 +109,7 @@ def make_row(number: int, prompt_ids: Sequence[int], max_tokens: int = 12, **set
 
 @attrs.define
 class Answers:
-    """What rows emitted, by row number."""
+    """Emitted tokens, by row number."""
 
     ids: dict[int, list[int]] = attrs.field(factory=dict)
     log_probabilities: dict[int, list[float]] = attrs.field(factory=dict)
@@ -154,7 +154,7 @@ _solo: dict[tuple[int, str], list[int]] = {}
 
 
 def solo(loaded: LoadedModel, row: Row) -> list[int]:
-    """What a row emits alone; computed once."""
+    """The tokens that a row emits on its own; computed once."""
     key = (id(loaded), repr(row))
     if key not in _solo:
         _solo[key] = run(make_stepper(loaded, chunk_tokens=1024), [copy_of(row)]).ids[row.row]

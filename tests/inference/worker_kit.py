@@ -52,7 +52,7 @@ def admission(row: int, prompt: str, *, max_tokens: int = 100_000, emitted: byte
 
 
 class WorkerProcess:
-    """One worker, and the frames that it has sent."""
+    """A worker, and the frames that it has sent."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ Wrap = Callable[[Any], Any]
 
 
 def json_kinds(wanted: Any) -> set[str]:
-    """Which of the samples a field of this type may be."""
+    """The samples that a field of this type accepts."""
     origin = typing.get_origin(wanted)
     if origin in (types.UnionType, typing.Union):
         return set().union(*(json_kinds(one) for one in typing.get_args(wanted)))

@@ -54,7 +54,7 @@ class Peer:
         return command
 
     async def tokens(self, *pieces: str, after: int = 0, stream: str = "g-1") -> None:
-        """One token event for each piece."""
+        """Sends a token event for each piece."""
         for number, text in enumerate(pieces, after + 1):
             await self.say(type="token", stream=stream, seq=number, data={"text": text, "index": number})
 
@@ -93,7 +93,7 @@ def cut_after(*pieces: str) -> Script:
 
 
 def goes_on_from(snapshot: dict[str, Any], *pieces: str) -> Script:
-    """Has nothing of the answer but this snapshot, goes on with these pieces, ends it and stays."""
+    """Answers with this snapshot, continues with these pieces, ends the answer and keeps the connection."""
     head = snapshot["seq"]
 
     async def script(peer: Peer) -> None:
@@ -205,7 +205,7 @@ async def scripted_listener(*scripts: Script | None) -> AsyncIterator[tuple[str,
 
 
 async def echoes(peer: Peer) -> None:
-    """A server that answers pings for ever."""
+    """A server that answers pings indefinitely."""
     await peer.welcome()
     while True:
         message = await peer.receive()

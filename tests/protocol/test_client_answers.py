@@ -1,4 +1,4 @@
-"""An answer goes on over a cut where it stood, or its loss is told: in virtual time, against a scripted server."""
+"""An answer resumes after a cut at its position, or its loss is reported: in virtual time, against a scripted server."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ async def test_cl6_after_a_sleep_a_command_is_repeated_only_while_the_server_rem
 async def test_cl6_a_server_that_remembers_a_command_of_long_ago_answers_as_it_did(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    """It slept on the same machine, for instance."""
+    """As if it had slept on the same machine, for instance."""
     asleep = Asleep(monkeypatch)
 
     async def first(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""The Python client comes back when it should, after how long, and not for ever: in virtual time."""
+"""The Python client reconnects under the right conditions, with the right delays, and not indefinitely: in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server sends survives the way to JSON and back."""
+"""Messages of the server survive conversion to JSON and back."""
 
 from __future__ import annotations
 

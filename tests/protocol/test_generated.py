@@ -52,7 +52,7 @@ def test_p14_no_change_breaks_a_client_of_the_same_version() -> None:
 
 
 def test_p14_every_message_is_protected_by_the_baseline() -> None:
-    """What is not in it could change its meaning unnoticed."""
+    """Anything missing from it could change its meaning unnoticed."""
     baseline = json.loads((FOLDER / "baselines" / f"version_{VERSION}.json").read_text(encoding="utf-8"))
     missing = {name for name in DOCUMENT["$defs"] if "." in name} - set(baseline["$defs"])
     assert missing == set(), "run ./scripts/generate_schemas --publish and commit what it writes"

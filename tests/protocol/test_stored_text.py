@@ -49,7 +49,7 @@ def frame(kind: str, data: Any, text: str) -> str:
 
 
 def refusal(kind: str, data: Any, text: str) -> ProtocolFault | None:
-    """How the command with this text is refused; None where it is taken."""
+    """The error for the command with this text, or None."""
     try:
         decode_command(frame(kind, data, text))
     except ProtocolFault as fault:

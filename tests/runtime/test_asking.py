@@ -66,7 +66,7 @@ async def test_m7_an_exception_is_the_askers_answer_and_the_actor_lives(autojump
 
 
 async def test_m6_an_ask_that_a_dead_actor_was_handling_is_told_from_one_that_waited(autojump_clock: Any) -> None:
-    """What was begun may have been done, so a caller must not take it for refused; what waited never was."""
+    """A request that was begun may have been carried out, unlike one that only waited; the caller can tell them apart."""
 
     async def defer(actor: Worker) -> None:
         actor.context.defer()

@@ -1,4 +1,4 @@
-"""When a restart comes, and when a supervisor gives up: S5, S6 (the check), S7, I7."""
+"""The times of restarts, and the point at which a supervisor gives up: S5, S6 (the check), S7, I7."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ EXAMPLES = 800
 
 @define
 class World:
-    """What one example has seen."""
+    """Observations of one example."""
 
     spec: SupervisorSpec | None = None
     workers: list[Worker] = field(factory=list)
@@ -289,7 +289,7 @@ async def act(
 
 
 def check(world: World, system: ActorSystem, stop_seconds: float) -> None:
-    """What must hold once the tree has ended."""
+    """Asserts the invariants of a tree that has ended."""
     tasks = trio.lowlevel.current_root_task()
     assert tasks is not None
     names = task_names(tasks)
@@ -309,7 +309,7 @@ def check(world: World, system: ActorSystem, stop_seconds: float) -> None:
 
 
 def check_stop_order(world: World, system: ActorSystem, order_from: int) -> None:
-    """After a quiet time the stop goes in reverse start order, but for those that were stuck."""
+    """After a quiet time the stop goes in reverse start order, except for those that were stuck."""
     stuck = {event.path for _, event in world.events if isinstance(event, StuckReport)}
     last_seen: dict[object, int] = {}
     for _, event in world.events[order_from:]:

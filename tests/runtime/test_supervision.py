@@ -1,4 +1,4 @@
-"""Who restarts with whom, start order, escalation: S1-S4, S6, S8, S9, S12, S14, S15."""
+"""Restart groups, start order, escalation: S1-S4, S6, S8, S9, S12, S14, S15."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Worker(Actor[Do | Call | Note]):
 
 
 class Boom(Exception):
-    """What the tests' actors raise."""
+    """The error that the tests' actors raise."""
 
 
 async def boom(_: object = None) -> None:

@@ -74,7 +74,7 @@ def answer(model: Any, prompt_ids: list[int], stop_ids: set[int]) -> tuple[list[
 
 
 def main() -> None:
-    """Write the JSON beside this file."""
+    """Write the JSON next to this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="checkpoint folder that `leanvibe model embed` has made")
     folder = parser.parse_args().folder

@@ -57,7 +57,7 @@ def greedy(model: Any, ids: list[int]) -> list[int]:
 
 @torch.inference_mode()
 def main() -> None:
-    """Write the file beside this one."""
+    """Write the file next to this one."""
     arrays: dict[str, Any] = {}
     digests: dict[str, str] = {}
     for shape in SHAPES:

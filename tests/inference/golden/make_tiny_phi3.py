@@ -100,7 +100,7 @@ def answer(model: Any, prompt_ids: list[int], stop_ids: set[int]) -> tuple[list[
 
 
 def main() -> None:
-    """Write both beside this file."""
+    """Write both next to this file."""
     torch.manual_seed(5)
     torch.set_num_threads(1)
     tokenizer = make_tokenizer()

@@ -17,13 +17,13 @@ LARGE_BYTES = 4000
 
 
 def git_hash(content: bytes) -> str:
-    """What git calls a file's content."""
+    """Git's blob id of a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @attrs.define
 class Hub:
-    """What the server has, how it breaks, and what it was asked."""
+    """The server's files, its faults, and the requests that it received."""
 
     files: dict[str, bytes] = attrs.field(factory=dict)
     model: str = "someone/small"
@@ -32,7 +32,7 @@ class Hub:
     cuts: dict[str, list[int]] = attrs.field(factory=dict)
     """For a file: after how many bytes each of the next answers breaks off."""
     corrupt: set[str] = attrs.field(factory=set)
-    """Files of which a byte in the middle comes wrong."""
+    """Files sent with a wrong byte in the middle."""
     status: int | None = None
     """What everything is answered with, where it is set."""
     asked: list[tuple[str, str, str | None]] = attrs.field(factory=list)
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
 
     def log_message(self, *_arguments: Any) -> None:
-        """Nothing on stderr."""
+        """Writes nothing to stderr."""
 
     def do_HEAD(self) -> None:
         self._answer()

@@ -1,4 +1,4 @@
-"""Where the embedded model cannot be made, the error says why and what to do, and nothing half-made is left."""
+"""If the embedded model cannot be built, the error gives the reason and the remedy, and no partial file is left."""
 
 import errno
 import os

@@ -372,7 +372,7 @@ def test_tk23_a_folder_that_cannot_be_described_is_listed_as_unreadable(
     assert entries["good"].size_bytes == 1
 
 
-def test_every_refusal_is_one_that_doors_can_tell(tmp_path: Path) -> None:
+def test_every_refusal_is_one_that_transports_can_report(tmp_path: Path) -> None:
     folder = write_small(tmp_path / "small")
     hostile_weights(folder)
     with pytest.raises(ModelError):

@@ -1,4 +1,4 @@
-"""The whole server, for promises that are kept at its doors."""
+"""The whole server, for promises that hold at its transports."""
 
 from tests.server_fixture import engineless_server, server
 

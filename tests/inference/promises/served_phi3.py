@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.inference.text.text_model import CheckpointText
 from tests.inference.models.small_checkpoints import rewrite_tensors, write_tokenizer
-from tests.inference.room_kit import Room, inference_room
+from tests.inference.service_kit import InferenceService, inference_service
 from tests.inference.tiny_model import write_tiny_phi3
 
 PREFIX_BYTES = 8 * 2**20
@@ -21,13 +21,13 @@ def _quieten(tensors: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def served_phi3(folder: Path, **arguments: Any) -> AsyncIterator[Room]:
-    """The room with this model; one character of a prompt is one token. Prompts and answers fit into 2,048."""
+async def served_phi3(folder: Path, **arguments: Any) -> AsyncIterator[InferenceService]:
+    """The inference service with this model; one character of a prompt is one token. Prompts and answers fit into 2,048."""
     write_tokenizer(write_tiny_phi3(folder / "tiny"))
     # Quiet at the end, so that the canary finds text about as likely as by chance; which token is best stays the same.
     rewrite_tensors(folder / "tiny" / "model.safetensors", _quieten)
     (folder / "tiny" / "chat_template.jinja").write_text("{% for one in messages %}{{ one['content'] }}{% endfor %}")
-    async with inference_room(
+    async with inference_service(
         **{
             "engine": "mlx",
             "checkpoint": folder / "tiny",
@@ -38,5 +38,5 @@ async def served_phi3(folder: Path, **arguments: Any) -> AsyncIterator[Room]:
             "patience_seconds": 60,
             **arguments,
         }
-    ) as room:
-        yield room
+    ) as service:
+        yield service

@@ -1,4 +1,4 @@
-"""Promises 7, 15, 18, 20 and 24 at the doors: what is refused and how, what health says meanwhile, how a stop goes."""
+"""Promises 7, 15, 18, 20 and 24 at the transports: refusals, health meanwhile, and stops."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def assert_overloaded(answer: httpx.Response) -> None:
 async def fill(
     server: RunningServer, nursery: trio.Nursery, http: httpx.AsyncClient, tokens: int = 200
 ) -> list[httpx.Response]:
-    """One request runs, one waits, and there is room for no more; their answers come into the list."""
+    """Keeps one request running and one waiting, which fills the queue; their answers are added to the list."""
     answers: list[httpx.Response] = []
 
     async def ask() -> None:
@@ -94,7 +94,7 @@ async def test_p07_the_one_too_many_is_refused_with_retry_after_while_the_engine
             pid = (await server.engine()).worker_pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            # Both wait now, and the waiting room holds two.
+            # Both wait now, and the queue holds two.
             await eventually(functools.partial(_holds, server, 0, 2), what="the worker's death noticed")
             refusal, told = (
                 await http.post("/ai/process", json=message("hello")),

@@ -18,7 +18,7 @@ from actors.inference.admission import AdmissionLimits
 from actors.inference.messages import GenerationTokens
 from protocol.errors import ErrorCode
 from tests.connections.deaf_client import deaf_client
-from tests.inference.room_kit import inference_room
+from tests.inference.service_kit import inference_service
 from tests.server_fixture import Peer, RunningServer, eventually, running_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.websocket]
@@ -32,7 +32,7 @@ PROMPTS = {
 
 
 async def is_in(server: RunningServer, phase: str) -> bool:
-    """Whether the one request under test is in that phase."""
+    """True if the request under test is in that phase."""
     inference, engine = await server.snapshot("inference/inference"), await server.snapshot("inference/engines/1")
     match phase:
         case "queued":
@@ -57,7 +57,7 @@ async def server_for(folder: Path, phase: str) -> AsyncIterator[RunningServer]:
 
 
 async def assert_freed(server: RunningServer, phase: str, outcome: str) -> None:
-    """Nothing is left of it: its row where it had one, its place in the queue else; it never starts again."""
+    """Asserts that no row and no place in the queue is left of it, and that it never starts again."""
 
     async def is_freed() -> bool:
         inference, engine = await server.snapshot("inference/inference"), await server.snapshot("inference/engines/1")
@@ -137,13 +137,13 @@ async def test_p03_an_http_reader_that_blocks_the_writer_holds_no_row(tmp_path: 
 
 @pytest.mark.parametrize("phase", ["queued", "prefill", "decode"])
 async def test_p03_a_deadline_is_kept_in_every_phase(phase: str) -> None:
-    async with inference_room(step_seconds=STEP_SECONDS, limits=AdmissionLimits(rows=1)) as room:
-        streams = [await room.start("count to 900", client="other")] if phase == "queued" else []
+    async with inference_service(step_seconds=STEP_SECONDS, limits=AdmissionLimits(rows=1)) as service:
+        streams = [await service.start("count to 900", client="other")] if phase == "queued" else []
         # Reading takes twelve steps of 50 ms at the least, so this deadline cannot come after it.
-        late = await room.start(PROMPTS[phase], deadline_ms=400 if phase == "prefill" else 1500)
-        assert (await room.failure(late)).code is ErrorCode.DEADLINE_EXCEEDED
-        has_text = any(isinstance(one, GenerationTokens) for one in room.events[late])
+        late = await service.start(PROMPTS[phase], deadline_ms=400 if phase == "prefill" else 1500)
+        assert (await service.failure(late)).code is ErrorCode.DEADLINE_EXCEEDED
+        has_text = any(isinstance(one, GenerationTokens) for one in service.events[late])
         assert has_text == (phase == "decode")
-        await room.until_health(lambda one: (one.running, one.queue_depth) == (len(streams), 0))
+        await service.until_health(lambda one: (one.running, one.queue_depth) == (len(streams), 0))
         for stream in streams:
-            await room.cancel(stream)
+            await service.cancel(stream)

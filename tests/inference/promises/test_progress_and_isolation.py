@@ -1,4 +1,4 @@
-"""Promises 1, 4, 5 and 22: a worker that stops is noticed and replaced, its memory is bounded, and a failure is told by name."""
+"""Promises 1, 4, 5 and 22: a worker that stops is noticed and replaced, its memory is bounded, and a failure is reported by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runtime import Actor, ActorSystem, ChildSpec, SupervisorSpec, block
 from runtime.inspection import actor_snapshot
 from runtime.testing import Probe, running
 from tests.inference.promises.served_phi3 import served_phi3
-from tests.inference.room_kit import inference_room
+from tests.inference.service_kit import inference_service
 from tests.server_fixture import count_to, eventually, running_server
 
 pytestmark = pytest.mark.integration
@@ -34,12 +34,12 @@ pytestmark = pytest.mark.integration
 
 async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> None:
     plan = [{"fault": "hang", "step": 1}]
-    async with inference_room(step_seconds=0.005, faults=plan, faulty_lives=1) as room:
-        assert (await actor_snapshot(room.system, "inference/engines/1", timeout=60))[
+    async with inference_service(step_seconds=0.005, faults=plan, faulty_lives=1) as service:
+        assert (await actor_snapshot(service.system, "inference/engines/1", timeout=60))[
             "step_deadline_seconds"
         ] < FIRST_STEP_SECONDS
         with structlog.testing.capture_logs() as logged:
-            assert await room.answer(await room.start("count to 12")) == count_to(12)
+            assert await service.answer(await service.start("count to 12")) == count_to(12)
         (reason,) = (one["error"] for one in logged if one["event"] == "engine down")
         waited = float(reason.split("made no step for ")[1].split(" s")[0])
         assert MINIMUM_SECONDS <= waited < FIRST_STEP_SECONDS
@@ -48,30 +48,30 @@ async def test_p01_a_workers_first_step_is_held_to_what_its_warm_up_took() -> No
 async def test_p01_a_worker_that_still_reads_a_cancelled_prompt_is_not_taken_for_hanging() -> None:
     # As an editor does that asks anew while it is typed: the short prompt alone would be owed in a second or two.
     plan = [{"fault": "slow", "prompt": "long", "seconds": 3.0}]
-    async with inference_room(step_seconds=0.05, faults=plan) as room:
-        given_up = await room.start("long " * 120)
+    async with inference_service(step_seconds=0.05, faults=plan) as service:
+        given_up = await service.start("long " * 120)
 
         async def owed_seconds() -> Any:
-            engine_now = await actor_snapshot(room.system, "inference/engines/1", timeout=60)
+            engine_now = await actor_snapshot(service.system, "inference/engines/1", timeout=60)
             return engine_now["unread_rows"] and engine_now["step_deadline_seconds"]
 
         assert await eventually(owed_seconds) > 3.0, "the whole prompt"
-        await room.cancel(given_up)
-        assert (await room.done(await room.start("count to 3"))).engine_restarts == 0
-        assert (await room.health()).restarts == 0
+        await service.cancel(given_up)
+        assert (await service.done(await service.start("count to 3"))).engine_restarts == 0
+        assert (await service.health()).restarts == 0
 
 
 async def test_p01_while_the_server_itself_stands_still_no_worker_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with inference_room(step_seconds=0.02, drain_seconds=0.1) as room:
-        stream = await room.start("count to 5000", max_tokens=2000)
+    async with inference_service(step_seconds=0.02, drain_seconds=0.1) as service:
+        stream = await service.start("count to 5000", max_tokens=2000)
         # Trio tosses a coin for the order of tasks that are ready together.
         for coin in (0.0, 1.0) * 2:
             monkeypatch.setattr(trio._core._run._r, "random", lambda coin=coin: coin)
-            await room.tokens(stream, len(room.events[stream]) + 1)
+            await service.tokens(stream, len(service.events[stream]) + 1)
             # Suspended, swapped out, starved: the worker goes on, and what it says is not read.
             time.sleep(MINIMUM_SECONDS + 1.4)
-        await room.tokens(stream, len(room.events[stream]) + 5)
-        assert (await room.health()).restarts == 0
+        await service.tokens(stream, len(service.events[stream]) + 5)
+        assert (await service.health()).restarts == 0
 
 
 class Deaf(Actor[Any]):
@@ -124,7 +124,7 @@ async def test_in2_an_engine_does_not_work_with_a_worker_of_another_protocol(mon
     )
     monkeypatch.setattr(WorkerConfig, "command", lambda _self, pipe: [sys.executable, "-c", of_old, str(pipe)])
     with structlog.testing.capture_logs() as logged:
-        async with inference_room(is_ready=False):
+        async with inference_service(is_ready=False):
             await eventually(lambda: any("speaks protocol 1," in str(one.get("error")) for one in logged), seconds=30)
 
 
@@ -144,8 +144,8 @@ async def test_p01_load_and_warm_up_have_deadlines_of_their_own(monkeypatch: pyt
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(relent)
-            async with inference_room(faults=plan, faulty_lives=1) as room:
-                assert await room.answer(await room.start("count to 9")) == count_to(9)
+            async with inference_service(faults=plan, faulty_lives=1) as service:
+                assert await service.answer(await service.start("count to 9")) == count_to(9)
 
 
 @pytest.mark.parametrize("fault", ["raise", "hang", "abort", "exit"])
@@ -184,58 +184,61 @@ async def test_p01_whatever_stops_the_worker_readiness_says_so_and_the_answer_go
 async def test_p04_what_is_over_the_memory_budget_is_refused_before_its_prefill(tmp_path: Path) -> None:
     # One position of the synthetic model takes 512 bytes, and its cache grows by 256 of them.
     limits = AdmissionLimits(kv_bytes=(256 + 256) * 512)
-    async with served_phi3(tmp_path, limits=limits) as room:
-        assert (await room.health()).report["kv_bytes_per_token"] == 512
+    async with served_phi3(tmp_path, limits=limits) as service:
+        assert (await service.health()).report["kv_bytes_per_token"] == 512
         with pytest.raises(GenerationRefused) as refused:
-            await room.start("x" * 200, max_tokens=57)
+            await service.start("x" * 200, max_tokens=57)
         assert refused.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
         for number in ("200", "57", "256"):
             assert number in refused.value.message
-        assert room.figure("prefilled_tokens_total") == 0
-        assert (await room.done(await room.start("x" * 200, max_tokens=56))).usage.prompt_tokens == 200
+        assert service.figure("prefilled_tokens_total") == 0
+        assert (await service.done(await service.start("x" * 200, max_tokens=56))).usage.prompt_tokens == 200
 
 
 async def test_p04_what_was_accepted_before_the_worker_told_its_price_is_refused_then(tmp_path: Path) -> None:
-    async with served_phi3(tmp_path, limits=AdmissionLimits(kv_bytes=(256 + 256) * 512), is_ready=False) as room:
-        long = await room.start("x" * 300, max_tokens=5)
-        open_end = await room.start("y" * 200)
-        assert (await room.failure(long)).code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
-        assert (await room.done(open_end)).usage.completion_tokens <= 56
+    async with served_phi3(tmp_path, limits=AdmissionLimits(kv_bytes=(256 + 256) * 512), is_ready=False) as service:
+        long = await service.start("x" * 300, max_tokens=5)
+        open_end = await service.start("y" * 200)
+        assert (await service.failure(long)).code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
+        assert (await service.done(open_end)).usage.completion_tokens <= 56
 
 
 async def test_p05_rows_prefixes_and_pool_stay_within_their_bounds_through_mixed_lengths(tmp_path: Path) -> None:
     kv_bytes, prefix_bytes = 512 * (500 + 256) * 4, 400_000
-    async with served_phi3(tmp_path, limits=AdmissionLimits(kv_bytes=kv_bytes), prefix_bytes=prefix_bytes) as room:
+    async with served_phi3(tmp_path, limits=AdmissionLimits(kv_bytes=kv_bytes), prefix_bytes=prefix_bytes) as service:
         streams = [
-            await room.start(f"{number} " + "mixed " * (number * 7 % 60), max_tokens=1 + number * 5 % 40)
+            await service.start(f"{number} " + "mixed " * (number * 7 % 60), max_tokens=1 + number * 5 % 40)
             for number in range(60)
         ]
         worst: dict[str, float] = {}
-        while len(room.outcomes()) == 0 or sum(room.outcomes().values()) < len(streams):
-            health = await room.health()
+        while len(service.outcomes()) == 0 or sum(service.outcomes().values()) < len(streams):
+            health = await service.health()
             for kind, held in health.memory.items():
                 worst[kind] = max(worst.get(kind, 0.0), held)
             await eventually(lambda: True)
         for stream in streams:
-            await room.done(stream)
+            await service.done(stream)
         assert 0 < worst["kv"] <= kv_bytes
         assert 0 < worst["prefixes"] <= prefix_bytes
-        report = (await room.health()).report
+        report = (await service.health()).report
         assert worst["mlx_pool"] <= report["pool_bytes"]
         told = {
-            one.labels["kind"] for metric in room.registry.collect() for one in metric.samples if "kind" in one.labels
+            one.labels["kind"]
+            for metric in service.registry.collect()
+            for one in metric.samples
+            if "kind" in one.labels
         }
         assert {"resident", "weights", "mlx_active", "mlx_pool", "kv", "prefixes"} <= told
 
 
 async def test_p05_what_a_worker_holds_is_told_also_when_its_last_row_was_cancelled(tmp_path: Path) -> None:
-    async with served_phi3(tmp_path) as room:
-        stream = await room.start("x" * 100, max_tokens=1800)
-        await room.tokens(stream)
-        await room.until_health(lambda one: one.memory.get("kv", 0) > 0)
-        await room.cancel(stream)
-        await room.until_health(lambda one: one.memory.get("kv") == 0)
-        assert room.registry.get_sample_value("leanvibe_engine_memory_bytes", {"kind": "kv"}) == 0
+    async with served_phi3(tmp_path) as service:
+        stream = await service.start("x" * 100, max_tokens=1800)
+        await service.tokens(stream)
+        await service.until_health(lambda one: one.memory.get("kv", 0) > 0)
+        await service.cancel(stream)
+        await service.until_health(lambda one: one.memory.get("kv") == 0)
+        assert service.registry.get_sample_value("leanvibe_engine_memory_bytes", {"kind": "kv"}) == 0
 
 
 async def test_p22_a_request_that_kills_its_worker_ends_with_a_typed_event_and_its_connection_lives(

@@ -1,4 +1,4 @@
-"""The inference room in a small tree of its own: both actors as in the application, a real worker, followers that write down what they are told."""
+"""The inference service in a small tree of its own: both actors as in the application, a real worker, subscribers that record their events."""
 
 import itertools
 import json
@@ -62,11 +62,11 @@ PATIENCE_SECONDS = 120.0
 
 
 REQUEST_FIELDS = ("observer", "completion_fields", "wants_calibrated", "key", "epoch", "asked_at")
-"""Of `StartGeneration`; `Room.start` takes them besides the fields of `Generate`."""
+"""Of `StartGeneration`; `InferenceService.start` takes them in addition to the fields of `Generate`."""
 
 
 @define(kw_only=True)
-class RoomRegistry:
+class FakeRegistry:
     """Models of the mock engine, or one checkpoint; a test says whose text cannot be read and what the weights weigh."""
 
     load_text: Callable[[], TextModel] = MockText
@@ -100,18 +100,18 @@ class RoomRegistry:
 
 
 class Follower(Actor[GenerationEvent | GenerationEnded]):
-    """Writes down what it is told."""
+    """Records its messages."""
 
-    def __init__(self, room: "Room") -> None:
-        self.room = room
+    def __init__(self, service: "InferenceService") -> None:
+        self.service = service
 
     async def handle(self, message: GenerationEvent | GenerationEnded) -> object:
-        self.room.note(message)
+        self.service.note(message)
         return None
 
 
-class Room:
-    """The room from outside."""
+class InferenceService:
+    """The inference service from outside."""
 
     def __init__(self, system: ActorSystem, registry: CollectorRegistry, patience_seconds: float) -> None:
         self.system = system
@@ -233,7 +233,7 @@ class Room:
         return "".join(one.text for one in self.events[stream] if isinstance(one, GenerationTokens))
 
     def point(self, stream: str, received: int, seed: int = 0) -> ResumeFrom:
-        """Where a follower is that received so many events."""
+        """The position of a subscriber that received this many events."""
         heard = [one for one in self.events[stream][:received] if isinstance(one, GenerationTokens)]
         return ResumeFrom(
             seq=received,
@@ -283,7 +283,7 @@ class Room:
 
 
 def storage_spec(system: ActorSystem, database: URL) -> ChildSpec:
-    """The storage room with what this room keeps; the relay's messages go nowhere."""
+    """The storage service with the tables of the inference service; the relay's messages are dropped."""
     return ChildSpec(
         id="storage",
         start=SupervisorSpec(
@@ -301,7 +301,7 @@ def storage_spec(system: ActorSystem, database: URL) -> ChildSpec:
 
 
 @asynccontextmanager
-async def inference_room(
+async def inference_service(
     *,
     step_seconds: float = 0.0,
     faults: Sequence[dict[str, Any]] = (),
@@ -314,7 +314,7 @@ async def inference_room(
     prefix_bytes: int = 0,
     drafts: bool = False,
     load_text: Callable[[], TextModel] = MockText,
-    model_registry: RoomRegistry | None = None,
+    model_registry: FakeRegistry | None = None,
     model_memory_bytes: int = 0,
     idle_unload_seconds: float = 0.0,
     has_standby: bool = False,
@@ -326,8 +326,8 @@ async def inference_room(
     patience_seconds: float = PATIENCE_SECONDS,
     has_sandbox: bool = False,
     **system_arguments: Any,
-) -> AsyncIterator[Room]:
-    """The room, with one follower. ``faulty_lives`` is how many of the worker's lives follow the plan of faults.
+) -> AsyncIterator[InferenceService]:
+    """The service with one subscriber. ``faulty_lives`` is the number of worker processes that follow the plan of faults.
 
     With ``has_sandbox`` the text of ``checkpoint`` is read as in the product, and ``load_text`` is not called.
     """
@@ -362,7 +362,7 @@ async def inference_room(
         idle_unload_seconds=idle_unload_seconds,
         streams=StreamRules(storage=None if database is None else storage, detach_seconds=detach_seconds),
     )
-    models = model_registry or RoomRegistry(load_text=load_text, checkpoint=checkpoint)
+    models = model_registry or FakeRegistry(load_text=load_text, checkpoint=checkpoint)
     spec = SupervisorSpec(
         children=(
             *stored,
@@ -401,11 +401,11 @@ async def inference_room(
         async with trio.open_nursery() as nursery:
             await nursery.start(system.run, spec)
             try:
-                room = Room(system, registry, patience_seconds)
-                room.subscriber = await room.new_follower("subscriber")
+                service = InferenceService(system, registry, patience_seconds)
+                service.subscriber = await service.new_follower("subscriber")
                 if is_ready:
-                    await room.until_health(lambda one: one.state == "ready")
-                yield room
+                    await service.until_health(lambda one: one.state == "ready")
+                yield service
             finally:
                 system.request_stop("the block is over")
     except BaseExceptionGroup as group:
