@@ -258,13 +258,13 @@ def _state_of_schema(connection: Connection, revision: str, shown: str) -> Findi
         return Finding("database", OK, f"{shown}, revision {revision}")
     if revision in known_revisions():
         return Finding(
-            "database", OK, f"{shown}, revision {revision}; the next start copies it and brings it up to date"
+            "database", OK, f"{shown}, revision {revision}; the next start keeps a copy of it and brings it up to date"
         )
     return Finding(
         "database",
         PROBLEM,
         f"{shown} is of revision {revision}, which this version does not know",
-        "start the newer LeanVibe",
+        "start the newer LeanVibe, or go back: `leanvibe restore FILE` into an empty database, with what was kept before the upgrade",
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from actors.command_line.options import fail
 from actors.inspection.server_file import DataFolderBusy, DataFolderUnsafe, lock_data_folder
 from actors.settings import Settings
+from actors.storage.backup_before import keeping_backup
 from actors.storage.database import database_url, open_engine
 from actors.storage.holding import holder_name, holding_file
 from actors.storage.schema import prepare_database
@@ -37,7 +38,7 @@ def offline_database(settings: Settings, command: str, *, busy: str) -> Iterator
         url = database_url(settings.database, settings.data_dir)
         holder = holder_name(f"leanvibe {command}")
         with holding_file(url, holder, is_guarded=settings.database is None):
-            prepare_database(url, holder)
+            prepare_database(url, holder, keep=keeping_backup(url, settings.data_dir))
             engine = open_engine(url, writes=True, holder=holder)
             try:
                 yield engine

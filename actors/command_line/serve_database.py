@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy.engine import URL
 
@@ -13,6 +14,7 @@ from actors.command_line.printing import print_line
 from actors.command_line.serve_cluster import check_cluster
 from actors.networks import is_loopback
 from actors.settings import Settings
+from actors.storage.backup_before import keeping_backup
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.holding import holder_name, holding_file
@@ -31,7 +33,7 @@ def prepared_database(settings: Settings) -> Iterator[str | None]:
             url = database_url(settings.database, settings.data_dir)
             check_cluster(settings, url)
             held.enter_context(holding_file(url, holder, is_guarded=settings.database is None))
-            read_only = _prepare_database(url, holder)
+            read_only = _prepare_database(url, holder, settings.data_dir)
         except DatabaseUnusable as error:
             fail(str(error))
         except OSError as error:
@@ -40,10 +42,10 @@ def prepared_database(settings: Settings) -> Iterator[str | None]:
         yield read_only
 
 
-def _prepare_database(url: URL, holder: str) -> str | None:
+def _prepare_database(url: URL, holder: str, data_folder: Path) -> str | None:
     """Bring it up to date; where the system lets it be read alone, the reason for that, and a warning."""
     try:
-        prepare_database(url, holder)
+        prepare_database(url, holder, keep=keeping_backup(url, data_folder))
         read_only = reason_after_preparing(url)
     except DatabaseUnusable as error:
         read_only = read_only_reason(url, error)

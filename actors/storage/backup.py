@@ -27,7 +27,7 @@ from actors.storage.backup_file import (
     Row,
     TableEntry,
 )
-from actors.storage.columns import COLUMNS
+from actors.storage.columns import TABLES
 from actors.storage.database import open_engine
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.log import NOBODY
@@ -132,7 +132,7 @@ def _copy_rows(
 
 def _tables(connection: Connection) -> list[Table]:
     """Return our tables as this database has them, each after the tables it refers to."""
-    names = COLUMNS.keys() & set(inspect(connection).get_table_names())
+    names = TABLES & set(inspect(connection).get_table_names())
     metadata = MetaData()
     metadata.reflect(connection, only=sorted(names))
     return [one for one in metadata.sorted_tables if one.name in names]
@@ -140,7 +140,7 @@ def _tables(connection: Connection) -> list[Table]:
 
 def _drop_everything(connection: Connection) -> None:
     metadata = MetaData()
-    names = (COLUMNS.keys() | {"alembic_version"}) & set(inspect(connection).get_table_names())
+    names = (TABLES | {"alembic_version"}) & set(inspect(connection).get_table_names())
     metadata.reflect(connection, only=sorted(names))
     metadata.drop_all(connection)
 

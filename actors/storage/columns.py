@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["COLUMNS"]
+__all__ = ["COLUMNS", "TABLES"]
 
 COLUMNS: Mapping[str, str] = {
     "access_tokens": "token_id name digest client_ids roles created_ms expires_ms revoked_ms is_local",
@@ -53,3 +53,5 @@ COLUMNS: Mapping[str, str] = {
     "turns": "client_id name number role content prompt intent is_partial bytes time_ms parent item_id item",
 }
 """Names of each table's columns."""
+TABLES = frozenset({*COLUMNS, "conversation_items", "response_conversations"})
+"""Those of every revision there was: what else is in a database is somebody else's."""

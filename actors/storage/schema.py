@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import sqlalchemy
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
-from actors.storage.columns import COLUMNS
+from actors.storage.columns import COLUMNS, TABLES
 from actors.storage.database import open_engine
 from actors.storage.database_copy import copy_database
 from actors.storage.errors import DatabaseHeld, DatabaseUnusable, SchemaTooNew
@@ -39,12 +42,19 @@ WAY_OUT = (
 REACH = "see that PostgreSQL runs there, and that the setting `database` is right"
 
 
-def prepare_database(url: URL, holder: str | None = None, *, is_shared: bool = False) -> str:
+def prepare_database(
+    url: URL,
+    holder: str | None = None,
+    *,
+    is_shared: bool = False,
+    keep: Callable[[str], AbstractContextManager[None]] | None = None,
+) -> str:
     """Create the database or migrate it; returns the revision it had (empty for a new one).
 
-    A file is copied to `NAME.before-REVISION` first. Raises `SchemaTooNew`, `DatabaseUnusable`, and for a ``holder``
-    `DatabaseHeld` where another server uses a database of PostgreSQL. Where it ``is_shared`` by the nodes of a cluster, one
-    of them migrates while others wait. Blocking.
+    A file is copied to `NAME.before-REVISION` first; for another kind of database, ``keep`` is given the revision and
+    surrounds the migration. Raises `SchemaTooNew`, `DatabaseUnusable`, and for a ``holder`` `DatabaseHeld` where another
+    server uses a database of PostgreSQL. Where it ``is_shared`` by the nodes of a cluster, one of them migrates while
+    others wait. Blocking.
     """
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         assert url.database is not None
@@ -63,9 +73,11 @@ def prepare_database(url: URL, holder: str | None = None, *, is_shared: bool = F
                     raise DatabaseUnusable(f"the database {url.set(query={}).render_as_string()} {problem}; {WAY_OUT}")
                 if had == NEWEST_REVISION:
                     return had
-                if had and url.get_backend_name() == "sqlite":
+                is_file = url.get_backend_name() == "sqlite"
+                if had and is_file:
                     copy_database(Path(str(url.database)), f"before-{had}")
-                migrate_within(connection, had, NEWEST_REVISION)
+                with keep(had) if had and keep and not is_file else contextlib.nullcontext():
+                    migrate_within(connection, had, NEWEST_REVISION)
             return had
     except sqlalchemy.exc.SQLAlchemyError as error:
         cause = error.__cause__ or error
@@ -108,10 +120,10 @@ def _problem_of(connection: Connection, revision: str) -> str | None:
     if revision > NEWEST_REVISION:
         raise SchemaTooNew(
             f"the database is of revision {revision}, this program knows {NEWEST_REVISION}; start the newer program, "
-            "or use another data folder"
+            "or go back: with an empty database in its place, `leanvibe restore FILE` puts back what was kept before the upgrade"
         )
     if not revision:
-        ours = sorted(COLUMNS.keys() & set(inspect(connection).get_table_names()))
+        ours = sorted(TABLES & set(inspect(connection).get_table_names()))
         return f"has the table {ours[0]} and says nothing of its revision" if ours else None
     if revision in known_revisions():
         return None

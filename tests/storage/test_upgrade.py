@@ -9,10 +9,20 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import insert, inspect, select
+from sqlalchemy.engine import URL
 
 from actors.access.local_token import read_local_token
-from actors.storage.database import FILE_NAME, database_url
-from actors.storage.schema import NEWEST_REVISION, prepare_database
+from actors.storage import backup as backup_module
+from actors.storage import schema
+from actors.storage.backup import restore_backup, write_backup
+from actors.storage.backup_before import keeping_backup
+from actors.storage.backup_file import BackupFile
+from actors.storage.columns import COLUMNS, TABLES
+from actors.storage.database import FILE_NAME, database_url, open_engine
+from actors.storage.errors import DatabaseUnusable
+from actors.storage.schema import NEWEST_REVISION, known_revisions, migrate_within, prepare_database
+from tests.postgresql_fixture import empty_postgresql_database
 from tests.system.serving_process import ServingProcess, leanvibe, start_server
 
 DUMPS = sorted((Path(__file__).parent / "dumps").glob("*.sql"))
@@ -74,6 +84,128 @@ def test_an_upgrade_keeps_every_row_and_leaves_a_copy(old: Path) -> None:
     assert rows(old.with_name(f"{FILE_NAME}.before-{name}")) == before
 
 
+def content(url: URL) -> Rows:
+    """All of our tables in either kind of database, whatever its revision, but for what a restore makes anew."""
+    engine = open_engine(url, writes=False)
+    with engine.connect() as connection:
+        found = {
+            table.name: sorted(
+                (
+                    {**row, **({"epoch": ""} if "epoch" in row else {})}
+                    for row in connection.execute(select(table)).mappings()
+                ),
+                key=repr,
+            )
+            for table in backup_module._tables(connection)
+        }
+    engine.dispose()
+    return found
+
+
+def in_postgresql(old: Path) -> URL:
+    """The same database in PostgreSQL, of the same revision."""
+    url = empty_postgresql_database()
+    source, target = open_engine(database_url(None, old.parent), writes=False), open_engine(url, writes=True)
+    with source.connect() as reading, target.begin() as writing:
+        migrate_within(writing, "", revision(old))
+        for table in backup_module._tables(writing):
+            # By its columns' types there: SQLite has no booleans.
+            if found := [dict(one) for one in reading.execute(select(table)).mappings()]:
+                writing.execute(insert(table), found)
+    source.dispose()
+    target.dispose()
+    return url
+
+
+def put_back(url: URL, file: Path) -> None:
+    backup = BackupFile(file)
+    header = backup.check()
+    engine = open_engine(url, writes=True)
+    with engine.begin() as connection:
+        restore_backup(connection, backup, header)
+    engine.dispose()
+
+
+@pytest.mark.integration
+def test_db17_an_upgrade_of_postgresql_leaves_a_backup_to_go_back_with(old: Path, tmp_path: Path) -> None:
+    name, url = revision(old), in_postgresql(old)
+    before = content(url)
+    assert any(before.values())
+    assert prepare_database(url, keep=keeping_backup(url, tmp_path)) == name
+    kept = tmp_path / f"postgresql.before-{name}.backup"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    # What the older program restores from: every table of its revision, with every row.
+    header = BackupFile(kept).check()
+    assert header.revision == name
+    assert header.rows == {table: len(found) for table, found in before.items()}
+    # What is up to date already is left alone.
+    assert prepare_database(url, keep=keeping_backup(url, tmp_path)) == NEWEST_REVISION
+    assert list(tmp_path.glob("*.backup")) == [kept]
+    # And from here it leads to the same content as the upgrade did, in another database too.
+    upgraded, again = content(url), empty_postgresql_database()
+    prepare_database(again)
+    put_back(again, kept)
+    assert content(again) == upgraded
+    (tmp_path / "file").mkdir()
+    prepare_database(database_url(None, tmp_path / "file"))
+    put_back(database_url(None, tmp_path / "file"), kept)
+    assert content(database_url(None, tmp_path / "file")) == upgraded
+
+
+@pytest.mark.integration
+def test_db17_an_upgrade_of_postgresql_that_fails_changes_nothing_and_leaves_no_backup(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = in_postgresql(old)
+    before = content(url)
+
+    def fails(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(schema, "migrate_within", fails)
+    with pytest.raises(OSError, match="no"):
+        prepare_database(url, keep=keeping_backup(url, tmp_path))
+    assert content(url) == before
+    assert list(tmp_path.glob("*.backup")) == []
+
+
+@pytest.mark.integration
+def test_db17_without_room_for_a_backup_postgresql_is_left_as_it_is(old: Path, tmp_path: Path) -> None:
+    url = in_postgresql(old)
+    before = content(url)
+    with pytest.raises(DatabaseUnusable, match=r"postgresql\.before-.*nothing was changed"):
+        prepare_database(url, keep=keeping_backup(url, tmp_path / "gone"))
+    assert content(url) == before
+
+
+def test_bk12_a_backup_of_an_older_schema_has_the_tables_that_are_gone_since(old: Path, tmp_path: Path) -> None:
+    before = rows(old)
+    url = database_url(None, old.parent)
+    header = write_backup(url, old.parent, tmp_path / "kept.backup", version="0.1.0", created_at="2026-11-30T12:00:00Z")
+    assert header.rows == {name: len(before[name]) for name in before.keys() - {"alembic_version", "sqlite_sequence"}}
+    prepare_database(url)
+    upgraded = content(url)
+    (tmp_path / "other").mkdir()
+    other = database_url(None, tmp_path / "other")
+    prepare_database(other)
+    put_back(other, tmp_path / "kept.backup")
+    assert content(other) == upgraded
+
+
+def test_bk12_the_tables_of_every_revision_are_known(tmp_path: Path) -> None:
+    engine = open_engine(database_url(None, tmp_path), writes=True)
+    seen: set[str] = set()
+    with engine.begin() as connection:
+        now = ""
+        for one in sorted(known_revisions()):
+            migrate_within(connection, now, one)
+            now = one
+            seen |= set(inspect(connection).get_table_names())
+    engine.dispose()
+    assert seen - {"alembic_version"} == TABLES
+    assert COLUMNS.keys() < TABLES
+
+
 @pytest.mark.integration
 def test_the_server_serves_what_an_older_one_stored(old: Path) -> None:
     name = revision(old)
@@ -122,4 +254,6 @@ def test_a_database_of_a_newer_program_is_refused_with_what_helps(old: Path) -> 
     refused = leanvibe(old.parent, "serve")
     assert refused.returncode != 0
     assert "9999" in refused.stderr
+    assert "start the newer program" in refused.stderr
+    assert "`leanvibe restore FILE`" in refused.stderr
     assert "Traceback" not in refused.stderr
