@@ -33,7 +33,7 @@ def offline_database(settings: Settings, command: str, *, busy: str) -> Iterator
     except DataFolderUnsafe as error:
         fail(str(error))
     except OSError as error:
-        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
+        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; name another with --data-dir")
     try:
         url = database_url(settings.database, settings.data_dir)
         holder = holder_name(f"leanvibe {command}")

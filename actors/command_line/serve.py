@@ -101,7 +101,7 @@ def serve(check: bool, opens_page: bool, ephemeral: bool, **options: Any) -> Non
     except (DataFolderBusy, DataFolderUnsafe) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}")
+        fail(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; name another with --data-dir")
     try:
         with contextlib.ExitStack() as held:
             worker = held.enter_context(early_worker(settings, is_ephemeral=ephemeral))

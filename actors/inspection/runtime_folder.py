@@ -19,8 +19,9 @@ __all__ = ["can_make", "fallback_files", "is_private_file", "runtime_folders"]
 def runtime_folders() -> Iterator[Path]:
     """Yield candidates, best first. A service and a login shell may have different environments, so readers try all."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"):
-        # The system makes these for who is logged in; we make none.
-        if parent and Path(parent).is_dir():
+        # The system makes these for who is logged in; we make none. `Path.is_dir` would raise where the way there is forbidden,
+        # as systemd's ProtectHome= does.
+        if parent and os.path.isdir(parent):  # noqa: PTH112
             yield Path(parent) / "leanvibe"
     for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108  checked by `can_make` and `is_private`
         yield Path(parent) / f"leanvibe-{os.geteuid()}"

@@ -203,3 +203,25 @@ def test_op_without_any_private_folder_nothing_is_written(tmp_path: Path, monkey
     monkeypatch.setattr(runtime_folder, "runtime_folders", lambda: iter([Path("/proc/nowhere"), tmp_path / "open"]))
     assert ABOUT.write_elsewhere(tmp_path) is None
     assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_sv16_a_runtime_folder_that_is_forbidden_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(closed / "run"))
+    closed.chmod(0)
+    me, somebody = os.geteuid(), 65534
+    if me == 0:
+        # To root nothing is forbidden.
+        os.seteuid(somebody)
+    try:
+        with pytest.raises(PermissionError):
+            (closed / "run").stat()
+        found = list(runtime_folder.runtime_folders())
+    finally:
+        os.seteuid(me)
+        closed.chmod(0o700)
+    assert closed / "run" / "leanvibe" not in found
+    assert found
