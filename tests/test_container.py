@@ -1,4 +1,4 @@
-"""The Containerfile and the compose file, read: what they promise can be seen in them. Building is for people (operations.md)."""
+"""The Containerfile and the compose file, read: what they promise can be seen in them. `scripts/try_compose` builds and runs them."""
 
 from __future__ import annotations
 
