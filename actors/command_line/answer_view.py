@@ -1,19 +1,20 @@
 """An answer in a terminal while it comes: what cannot change any more is written once, only the rest is drawn anew.
 
 What a terminal has scrolled away nobody can erase, so a text that is drawn anew as a whole stands there many times once it
-is longer than the screen. Here the rest never fills the screen; of a long one its end is shown until it is complete.
+is longer than the screen. Here the rest never fills the screen; of a long one its end is shown until it is complete. A table is such a rest until it is finished: a later row may widen
+its columns. Should a line that was written have changed all the same, it is taken back as long as the screen still has it.
 """
 
 from __future__ import annotations
 
 import time
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from rich.cells import cell_len
 from rich.segment import Segment
 
 from actors.command_line.answer_markdown import Line, block_lines, block_starts, is_code, line_text, lines_of
-from actors.command_line.screen import Screen
+from actors.command_line.screen import Screen, words
 from actors.terminal_text import many_lines
 
 __all__ = ["AnswerView"]
@@ -41,6 +42,8 @@ class AnswerView:
         """Lines of that block that are on the screen for good."""
         self._drawn: list[str] = []
         """Lines below them, which are erased before the next."""
+        self._above = 0
+        """Rows above the cursor that are on the screen for certain, and of this answer."""
         self._status = ""
         self._is_changed = False
         self._next = 0.0
@@ -64,6 +67,15 @@ class AnswerView:
             self._draw(is_complete=False)
             self._next = began + max(DRAW_SECONDS, SHARE * (time.monotonic() - began))
 
+    def note(self, text: str, style: str) -> None:
+        """Say something beside the answer, in lines of its own between two of the answer's."""
+        with self._screen:
+            self._erase()
+            self._screen.print(words(text, style))
+            # It stays, and so does what stands above it.
+            self._above = 0
+            self._draw(is_complete=False)
+
     def end(self) -> None:
         """The answer is over, complete or not."""
         self._status = ""
@@ -73,7 +85,7 @@ class AnswerView:
         self._is_changed = False
         with self._screen:
             self._erase()
-            self._write_finished()
+            self._write_finished(is_complete=is_complete)
             if not self._source.strip():
                 if self._status:
                     self._draw_below([[Segment(self._status, self._screen.get_style("dim"))]])
@@ -82,16 +94,17 @@ class AnswerView:
             if is_complete:
                 self._finish(lines)
                 return
+            self._take_back(lines)
             # The width of its first line goes for a block: lines are counted.
             fixed = self._fixed(lines)
             for line in lines[len(self._written) : fixed]:
                 self._write(line)
             self._draw_below(lines[len(self._written) :])
 
-    def _write_finished(self) -> None:
-        """Write all blocks but the last; which they are is certain only of whole lines."""
+    def _write_finished(self, *, is_complete: bool) -> None:
+        """Write all blocks but the last; until the end which they are is certain only of whole lines."""
         whole, _, last = self._source.rpartition("\n")
-        if len(last) >= DECIDED_CHARACTERS and last.lstrip()[:1].isalnum():
+        if is_complete or len(last) >= DECIDED_CHARACTERS and last.lstrip()[:1].isalnum():
             whole = self._source
         starts = block_starts(many_lines(whole)) if whole.strip() else []
         if len(starts) < 2:
@@ -107,8 +120,8 @@ class AnswerView:
         return block_lines(many_lines(source.removesuffix("\r")), self._screen, self._width)
 
     def _finish(self, lines: list[Line]) -> None:
-        texts = [line_text(one) for one in lines]
-        done = len(self._written) if texts[: len(self._written)] == self._written else 0
+        self._take_back(lines)
+        done = len(self._written) if _same(self._written, lines) == len(self._written) else 0
         for line in lines[done:]:
             self._write(line)
         self._source, self._written, self._width = "", [], self._screen.width
@@ -125,14 +138,39 @@ class AnswerView:
         count = max(0, len(lines) - 1)
         if not is_code(self._source):
             count = next((number for number, one in enumerate(lines[:count]) if OPEN & set(line_text(one))), count)
-        texts = [line_text(one) for one in lines[: len(self._written)]]
-        return count if texts == self._written else 0
+            count = min(count, self._before_table(lines))
+        return count if _same(self._written, lines) == len(self._written) else 0
+
+    def _before_table(self, lines: list[Line]) -> int:
+        """How many lines stand above what is a table, or may become one."""
+        source = lines_of(self._source)
+        row = next((number for number, one in enumerate(source) if "|" in one), None)
+        if row is None:
+            return len(lines)
+        above = "".join(source[:row])
+        return _same([line_text(one) for one in self._laid_out(above)], lines) if above.strip() else 0
+
+    def _take_back(self, lines: list[Line]) -> None:
+        """Erase written lines of the block that say something else now, where all of them can still be reached."""
+        same = _same(self._written, lines)
+        rows = sum(self._rows(one) for one in self._written[same:])
+        if rows and not same and not self._is_first:
+            # With the line that sets the block apart.
+            rows += 1
+        if 0 < rows <= self._above:
+            self._screen.erase_rows(rows)
+            self._above -= rows
+            del self._written[same:]
 
     def _write(self, line: Line) -> None:
         if not self._written and not self._is_first:
-            self._screen.write_line([])
-        self._screen.write_line(line)
+            self._put([])
+        self._put(line)
         self._written.append(line_text(line))
+
+    def _put(self, line: Line) -> None:
+        self._screen.write_line(line)
+        self._above = min(self._above + self._rows(line_text(line)), self._screen.height - 1)
 
     def _draw_below(self, lines: list[Line]) -> None:
         room = self._screen.height - 2
@@ -145,14 +183,22 @@ class AnswerView:
         if shown and not self._written and not self._is_first and len(shown) < self._screen.height - 2:
             shown.insert(0, [])
         for line in shown:
-            self._screen.write_line(line)
+            self._put(line)
         self._drawn = [line_text(one) for one in shown]
 
     def _erase(self) -> None:
         if self._drawn:
             # A terminal that was made narrower has broken the lines anew.
-            self._screen.erase_rows(sum(self._rows(one) for one in self._drawn))
+            rows = sum(self._rows(one) for one in self._drawn)
+            self._screen.erase_rows(rows)
+            self._above = max(0, self._above - rows)
             self._drawn = []
 
     def _rows(self, text: str) -> int:
         return max(1, -(-cell_len(text.expandtabs(TAB)) // self._screen.width))
+
+
+def _same(written: list[str], lines: list[Line]) -> int:
+    """How many lines from the first on are what was written."""
+    pairs = zip(written, lines, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == line_text(pair[1]), pairs))

@@ -14,6 +14,7 @@ from actors.command_line.answer_markdown import MARKUP, block_lines, line_text
 from actors.command_line.answer_view import AnswerView
 from actors.command_line.screen import Screen, markdown
 from actors.terminal_text import many_lines
+from tests.emulator import Emulator
 
 SAMPLES = [
     "<h1>Hello</h1>\n<p>World</p>\n<!-- a comment -->",
@@ -33,11 +34,27 @@ SAMPLES = [
     "a \u202e b \x1b[2J \u2028 c \r\n d \r e \u200d",
     "$$\\frac{a}{b} \\\\ c$$ and { \\{ } and a\\\nb",
     "word " * 700,
+    "Sizes:\n| a | b |\n|---|---|\n| 1 | 2 |\n| much wider than the head | 4 |\n\nafter\n\na | b\n--|--\n1 | widest of all cells\n",
+    "- first\n- second\n\n  | a | b |\n  |---|---|\n  | 1 | 2 |\n  | much wider | 4 |\n- third\n\n> | q | r |\n> |---|---|\n> | wide | x |",
+    "name " * 20 + "| b |\n" + "|---" * 2 + "|\n| 1 | 2 |\n",
 ]
 texts = st.one_of(
     st.sampled_from(SAMPLES),
     st.lists(
-        st.sampled_from([*"ab1 *_`~#>|-+=[]()<&\\!:\n\t", "\n\n", "```", "- ", "1. ", "    ", "é🙂"]), max_size=60
+        st.sampled_from(
+            [
+                *"ab1 *_`~#>|-+=[]()<&\\!:\n\t",
+                "\n\n",
+                "```",
+                "- ",
+                "1. ",
+                "    ",
+                "é🙂",
+                "|a|b|\n|-|-|\n",
+                "|long cell|2|\n",
+            ]
+        ),
+        max_size=60,
     ).map("".join),
 )
 
@@ -165,8 +182,9 @@ def test_te12_an_answer_stands_on_the_screen_once_however_it_came(text: str, dat
         "```python\n" + "".join(f"x{one} = {one}\n" for one in range(120)) + "```\nthe end",
         "**a " + " ".join(str(one) for one in range(900)) + "** end",
         "".join(f"paragraph {one}\n\n" for one in range(60)),
+        "| n | text |\n|---|---|\n" + "".join(f"| {one} | {'x' * (one // 3)} |\n" for one in range(60)) + "\nthe end",
     ],
-    ids=["paragraph", "list", "code", "bold", "paragraphs"],
+    ids=["paragraph", "list", "code", "bold", "paragraphs", "table"],
 )
 def test_te12_an_answer_longer_than_the_screen_never_reaches_above_it(text: str) -> None:
     screen, written = screen_of(60, 24)
@@ -179,6 +197,66 @@ def test_te12_an_answer_longer_than_the_screen_never_reaches_above_it(text: str)
     terminal = Terminal(60)
     terminal.write(written.getvalue())
     assert terminal.text == shown(text, [], 60)
+
+
+TABLES = {
+    "wider later": "Sizes:\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| much wider than the head | 4 |\n\nafter",
+    "below a line": "Sizes:\na | b\n--|--\n1 | 2\nmuch wider than the head | 4\nafter",
+    "in a list": "- one\n- two\n\n  | a | b |\n  |---|---|\n  | 1 | 2 |\n  | much wider | 4 |\n- three",
+    "higher than the screen": "|n|x|\n|-|-|\n" + "".join(f"| {one} | {'x' * one} |\n" for one in range(20)) + "\nend",
+    "with a long head": "name " * 14 + "| b |\n|---|---|\n| 1 | 2 |\n| a wider one | 3 |\n",
+}
+
+
+@pytest.mark.parametrize("text", TABLES.values(), ids=TABLES)
+def test_te55_a_table_whose_later_rows_are_wider_stands_once(text: str) -> None:
+    """On a terminal of twelve rows, however it comes."""
+    seen = []
+    for size in (1, 7, len(text)):
+        screen, written = screen_of(60, 12)
+        view = AnswerView(screen)
+        for begin in range(0, len(text), size):
+            view.add(text[begin : begin + size])
+            view.tick(now=True)
+        view.end()
+        emulator = Emulator(60, 12)
+        emulator.write(written.getvalue().replace("\n", "\r\n"))
+        seen.append(emulator.text)
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0].count("wider") == text.count("wider")
+    assert len([one for one in seen[0].splitlines() if "──" in one]) == 1
+
+
+def test_te55_a_line_that_changed_after_all_is_taken_back_where_the_screen_still_has_it() -> None:
+    screen, written = screen_of(60, 12)
+    view = AnswerView(screen)
+    view.add("before\n\n")
+    view.add("one\ntwo\nthree\nfour")
+    view.tick(now=True)
+    # As if the layout had an idea of its own.
+    view._source = view._source.replace("two", "2")
+    view.end()
+    emulator = Emulator(60, 12)
+    emulator.write(written.getvalue().replace("\n", "\r\n"))
+    assert emulator.lines == ["before", "", "one", "2", "three", "four"]
+
+
+def test_te56_what_is_said_beside_an_answer_repeats_nothing_of_it() -> None:
+    text = "the first paragraph\n\n" + "".join(f"line {one} of a poem\n" for one in range(30)) + "and the end"
+    screen, written = screen_of(60, 12)
+    view = AnswerView(screen)
+    for begin in range(0, len(text), 13):
+        view.add(text[begin : begin + 13])
+        view.tick(now=True)
+        if begin in (26, 260, 273):
+            view.note(f"note {begin}", "yellow")
+    view.end()
+    emulator = Emulator(60, 12)
+    emulator.write(written.getvalue().replace("\n", "\r\n"))
+    lines = emulator.lines
+    notes = [one for one in lines if one.startswith("note")]
+    assert notes == ["note 26", "note 260", "note 273"]
+    assert [one for one in lines if one and one not in notes] == [one for one in text.split("\n") if one]
 
 
 def test_te12_what_is_going_on_leaves_nothing_behind() -> None:
