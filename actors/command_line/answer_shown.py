@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import trio
 
 from actors.command_line.chat_lines import is_capable_terminal
-from actors.command_line.printing import AnswerPrinter
+from actors.command_line.printing import AnswerPrinter, print_line
 from actors.command_line.screen import Screen
 
 __all__ = ["AnswerShown", "answer_shown"]
@@ -52,6 +52,14 @@ class AnswerShown:
             self._printer.add(piece)
         else:
             self._view.add(piece)
+
+    def note(self, text: str) -> None:
+        """Say something beside the answer; none of its text is repeated for that."""
+        if self._printer is None:
+            self._view.note(text, "yellow")
+        else:
+            self._printer.end_line()
+            print_line(text, style="yellow", err=True)
 
     def end(self) -> None:
         """The answer is over."""

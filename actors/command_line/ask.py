@@ -37,6 +37,12 @@ def put_question(
 ) -> None:
     """Ask the server of this machine, or the one at an address, and print its answer as it comes."""
     is_here = isinstance(at, ServerFile)
+    shown = None if as_json else AnswerPrinter()
+
+    def say(text: str) -> None:
+        if shown is not None:
+            shown.end_line()
+        print_line(f"leanvibe: {text}", style="yellow", err=True)
 
     async def put(address: str | Callable[[], str], credentials: Credentials) -> None:
         async with connect(
@@ -48,9 +54,8 @@ def put_question(
             # An answer goes on where it stood when the connection is cut, and when the server is started again.
             reconnect=True,
             detach=True,
-            on_change=Outage().take,
+            on_change=Outage(say).take,
         ) as client:
-            shown = None if as_json else AnswerPrinter()
             if is_here and shown is not None:
                 introduce_small_model(client.welcome["model"], settings.data_dir)
             generate = Generate(messages=messages, **wanted.fields(client))

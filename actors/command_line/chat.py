@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import secrets
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.markup import escape
 
 from actors.command_line.answer_options import AnswerOptions, answer_options
 from actors.command_line.ask import run_until_interrupted
+from actors.command_line.chat_conversations import NotOne, free_name, new_name, stored_name
 from actors.command_line.chat_input import BadCommand, parse_slash
 from actors.command_line.chat_lines import ChatLines, chat_lines
 from actors.command_line.chat_session import ChatSession
@@ -23,6 +22,7 @@ from actors.command_line.ephemeral_server import server_for
 from actors.command_line.options import (
     address_of,
     client_name_default,
+    command_here,
     data_dir_option,
     fail,
     settings_from,
@@ -33,8 +33,7 @@ from actors.command_line.outage import Outage
 from actors.command_line.place import rest_url_of, websocket_url_of
 from actors.command_line.screen import Screen
 from actors.command_line.small_model import introduce_small_model
-from protocol.client import connect
-from protocol.validation import is_client_name
+from protocol.client import Client, connect
 
 __all__ = ["chat"]
 
@@ -44,16 +43,32 @@ __all__ = ["chat"]
 @url_option
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
 @answer_options
-@click.option("--conversation", help="Go on with a stored conversation; by default a new one begins.")
-def chat(data_dir: Path | None, url: str | None, engine: str | None, conversation: str | None, **options: Any) -> None:
+@click.option(
+    "--conversation", metavar="NAME", help="Go on with this stored conversation; the beginning of its name will do."
+)
+@click.option("--new", metavar="NAME", help="Begin a conversation of this name; by default it is named by the time.")
+def chat(
+    data_dir: Path | None,
+    url: str | None,
+    engine: str | None,
+    conversation: str | None,
+    new: str | None,
+    **options: Any,
+) -> None:
     """Talk with the model. /help shows more; Ctrl-C ends the answer, Ctrl-D the program."""
     url = url_given(url)
     settings = settings_from(data_dir=data_dir, engine=engine)
-    if conversation is not None and not is_client_name(conversation):
-        fail("--conversation takes 1 to 64 letters, digits, dots, dashes and underscores", status=2)
+    if conversation is not None and new is not None:
+        fail("--conversation goes on with a conversation and --new begins one; give one of them", status=2)
     console = Screen(markup=True)
     lines = chat_lines(console, settings.data_dir)
-    outage = Outage(lambda text: console.print(f"[yellow]{text}[/yellow]"))
+    sessions: list[ChatSession] = []
+
+    def tell(text: str) -> None:
+        if not any(one.notice(text) for one in sessions):
+            lines.tell(f"[yellow]{text}[/yellow]")
+
+    outage = Outage(tell)
 
     async def talk(address: str | Callable[[], str], rest_url: str | None, credentials: Credentials) -> None:
         async with connect(
@@ -66,8 +81,12 @@ def chat(data_dir: Path | None, url: str | None, engine: str | None, conversatio
             detach=True,
             on_change=outage.take,
         ) as client:
-            model, name = escape(client.welcome["model"]), escape(client.welcome["server"])
-            console.print(f"[bold]{model}[/bold] on {name}. /help shows more, Ctrl-D leaves.")
+            try:
+                name = await conversation_for(client, conversation, new)
+            except NotOne as error:
+                fail(str(error), status=2)
+            model, server_name = escape(client.welcome["model"]), escape(client.welcome["server"])
+            console.print(f"[bold]{model}[/bold] on {server_name}. /help shows more, Ctrl-D leaves.")
             if url is None:
                 introduce_small_model(client.welcome["model"], settings.data_dir)
             session = ChatSession(
@@ -76,9 +95,11 @@ def chat(data_dir: Path | None, url: str | None, engine: str | None, conversatio
                 rest_url=rest_url,
                 credentials=credentials,
                 client_id=client_name_default(),
-                conversation=conversation or new_conversation(),
+                outage=outage,
+                conversation=name,
                 options=AnswerOptions(**options),
             )
+            sessions.append(session)
             with lines.owned_terminal():
                 await converse(session, console, lines)
 
@@ -91,9 +112,13 @@ def chat(data_dir: Path | None, url: str | None, engine: str | None, conversatio
         run_until_interrupted(lambda: talk(address_of(settings, server), server.rest_url, credentials))
 
 
-def new_conversation() -> str:
-    """A name that says when it began, and is no other's that began in the same second."""
-    return f"chat-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+async def conversation_for(client: Client, conversation: str | None, new: str | None) -> str:
+    """Its name, from the options. Raises `NotOne`."""
+    if conversation is not None:
+        return await stored_name(client, conversation, begins=command_here("chat", "--new"))
+    if new is not None:
+        return await free_name(client, new, goes_on=command_here("chat", "--conversation"))
+    return new_name()
 
 
 async def converse(session: ChatSession, console: Screen, lines: ChatLines) -> None:
@@ -103,7 +128,7 @@ async def converse(session: ChatSession, console: Screen, lines: ChatLines) -> N
 
         def interrupted() -> None:
             lines.forget()
-            console.print("\n[dim]Ctrl-D leaves[/dim]")
+            lines.tell("[dim]Ctrl-D leaves[/dim]")
 
         async def watch() -> None:
             with trio.open_signal_receiver(signal.SIGINT) as signals:
@@ -131,8 +156,6 @@ async def converse(session: ChatSession, console: Screen, lines: ChatLines) -> N
             running.clear()
             if scope.cancelled_caught:
                 console.print("[dim]cancelled[/dim]")
-            if session.wants_another:
-                session.conversation, session.wants_another = new_conversation(), False
         nursery.cancel_scope.cancel(reason="left")
 
 

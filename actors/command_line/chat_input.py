@@ -40,7 +40,9 @@ COMMANDS: dict[str, SlashCommand] = {
         needs_argument=True,
     ),
     "history": SlashCommand(usage="/history", help="what was said in this conversation"),
-    "reset": SlashCommand(usage="/reset", help="begin another conversation; this one stays stored"),
+    "reset": SlashCommand(
+        usage="/reset [NAME]", help="begin another conversation, of that name if one is given; this one stays stored"
+    ),
     "save": SlashCommand(
         usage="/save FILE",
         help="write this conversation to a new file of yours",
@@ -48,7 +50,8 @@ COMMANDS: dict[str, SlashCommand] = {
         takes_file=True,
     ),
     "conversations": SlashCommand(
-        usage="/conversations [NAME]", help="the stored conversations; with a name, go on with that one"
+        usage="/conversations [NAME]",
+        help="the stored conversations; with a name or the beginning of it, go on with that one",
     ),
     "retry": SlashCommand(usage="/retry", help="answer the last question again, in place of the answer before"),
     "copy": SlashCommand(usage="/copy [N]", help="the last answer as the model wrote it, or the one N answers ago"),

@@ -29,11 +29,18 @@ class ChatLines(Protocol):
     def forget(self) -> None:
         """Drop the lines of a text that is not complete."""
 
+    def tell(self, text: str) -> None:
+        """Say something, with rich's marks of styles, also while a line is being typed."""
+
 
 def chat_lines(screen: Screen, data_folder: Path) -> ChatLines:
     """What fits where this program runs."""
     if not is_capable_terminal():
-        return PlainLines()
+        if not sys.stdin.isatty():
+            return PlainLines(screen)
+        from actors.command_line.dumb_terminal import DumbTerminal
+
+        return DumbTerminal(screen)
     # It takes a tenth of a second to import.
     from actors.command_line.line_editor import LineEditor
 
@@ -46,13 +53,11 @@ def is_capable_terminal() -> bool:
 
 
 class PlainLines:
-    """Lines as they come; `\\` at the end of one and a block between `\"\"\"` make one text of several."""
+    """Lines of a pipe or a file as they come; `\\` at the end of one and a block between `\"\"\"` make one text of several."""
 
-    def __init__(self) -> None:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
         self._collector = LineCollector()
-        if sys.stdin.isatty():
-            # The terminal's own lines end at 4,095 characters. Readline reads longer ones, on a dumb terminal too.
-            import readline  # noqa: F401
 
     def owned_terminal(self) -> AbstractContextManager[None]:
         """Left as it is."""
@@ -70,15 +75,16 @@ class PlainLines:
     def forget(self) -> None:
         """Drop the lines of a text that is not complete."""
         self._collector.clear()
+        print_line("")
+
+    def tell(self, text: str) -> None:
+        """In a line of its own."""
+        self._screen.print(text)
 
 
 def _read_line(goes_on: bool) -> str | None:
-    prompt = "… " if goes_on else "> "
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
-        # `input` says nothing of a prompt that nobody can read.
-        print_line(prompt, newline=False)
-        prompt = ""
+    print_line("… " if goes_on else "> ", newline=False)
     try:
-        return input(prompt)
+        return input()
     except (EOFError, KeyboardInterrupt):
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import urllib.parse
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.command_line.answer_options import AnswerOptions, BadOption, answer_note
-from actors.command_line.answer_shown import answer_shown
+from actors.command_line.answer_shown import AnswerShown, answer_shown
+from actors.command_line.chat_conversations import NotOne, free_name, new_name, stored_conversations, stored_name
 from actors.command_line.chat_input import COMMANDS, Slash
 from actors.command_line.credentials import Credentials
 from actors.command_line.failure_words import failure_words, words_of_fault
+from actors.command_line.outage import Outage
 from actors.command_line.printing import print_line
 from actors.command_line.rest_call import RestFailed, rest_call
 from actors.command_line.screen import Screen, markdown, words
@@ -31,7 +34,7 @@ from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate
 from protocol.errors import BadMessage, ErrorCode
 from protocol.events import ProgressData, ProgressState
 from protocol.programming_languages import language_of_file
-from protocol.validation import FieldFault, is_client_name
+from protocol.validation import FieldFault
 
 __all__ = ["ChatSession", "FileProblem", "read_source", "waiting_words"]
 
@@ -77,12 +80,12 @@ class ChatSession:
     """How REST is entered."""
     client_id: str
     """Who asks over REST."""
+    outage: Outage
+    """Whether the server is away."""
     conversation: str
     """Its name; the server keeps its turns."""
     options: AnswerOptions = field(factory=AnswerOptions)
     """How answers are asked for."""
-    wants_another: bool = False
-    """True once a new conversation was asked for."""
     _board: list[dict[str, Any]] = field(factory=list)
     """Tasks as they were last shown; their numbers begin at 1."""
     has_left: bool = False
@@ -92,6 +95,8 @@ class ChatSession:
     _last: Generate | Assist | None = None
     _stream: str | None = None
     """Of the answer that is waited for."""
+    _shown: AnswerShown | None = None
+    """The answer that is being shown."""
 
     async def say(self, text: str) -> None:
         """Say something and show the answer while it comes."""
@@ -134,7 +139,7 @@ class ChatSession:
             self._problem(_said(error))
         except Disconnected as error:
             self._end_or_tell(error)
-        except (FileProblem, BadOption, RestFailed, OSError) as error:
+        except (FileProblem, BadOption, NotOne, RestFailed, OSError) as error:
             self._problem(str(error))
 
     # --- answers ----------------------------------------------------------------------------------
@@ -156,7 +161,7 @@ class ChatSession:
     async def _answer(self, command: Generate | Assist) -> None:
         """Show the answer while it comes; cancelled, what there is of it stays."""
         self._last, self._stream = command, None
-        with answer_shown(self.console) as shown:
+        with self._showing() as shown:
             failed: Exception | None = None
             pieces: list[str] = []
             done: dict[str, Any] = {}
@@ -185,8 +190,25 @@ class ChatSession:
         if note := answer_note(done, option="/set max-tokens N"):
             self.console.print(f"[dim]{note}[/dim]")
 
+    @contextmanager
+    def _showing(self) -> Iterator[AnswerShown]:
+        with answer_shown(self.console) as shown:
+            self._shown = shown
+            try:
+                yield shown
+            finally:
+                self._shown = None
+
+    def notice(self, text: str) -> bool:
+        """Say something beside the answer that is being shown; False where none is."""
+        if self._shown is not None:
+            self._shown.note(text)
+        return self._shown is not None
+
     async def _waiting(self) -> str:
         """What is known of a question that has no answer yet. Raises nothing: a server may be away, or older than this."""
+        if self.outage.is_away:
+            return "waiting for the server"
         if self._stream is None:
             return "asking"
         try:
@@ -358,9 +380,10 @@ class ChatSession:
             self.console.print(f"[bold]{said}[/bold]{way_words(turn)}", highlight=False)
             self.console.print(markdown(turn["content"]), soft_wrap=True)
 
-    async def _reset(self, _: str) -> None:
-        self.wants_another = True
-        self.console.print(f"[dim]{self.conversation} stays stored; another conversation begins[/dim]", highlight=False)
+    async def _reset(self, name: str) -> None:
+        before = self.conversation
+        self.conversation = await free_name(self.client, name, goes_on="/conversations") if name else new_name()
+        self.console.print(f"[dim]{before} stays stored; {self.conversation} begins[/dim]", highlight=False)
 
     async def _clear(self, argument: str) -> None:
         self.console.clear()
@@ -368,19 +391,10 @@ class ChatSession:
 
     async def _conversations(self, name: str) -> None:
         if name:
-            if not is_client_name(name):
-                raise FileProblem("a conversation's name has 1 to 64 letters, digits, dots, dashes and underscores")
-            self.conversation = name
-            self.console.print(f"going on with {name}", highlight=False)
+            self.conversation = await stored_name(self.client, name, begins="/reset")
+            self.console.print(f"going on with {self.conversation}", highlight=False)
             return
-        found: list[dict[str, Any]] = []
-        after: str | None = None
-        while True:
-            page = (await self.client.command("conversation_list", {"after": after} if after else {}))["data"]
-            found += page["conversations"]
-            after = page.get("next")
-            if after is None:
-                break
+        found = await stored_conversations(self.client)
         if not found:
             self.console.print("no stored conversations")
         for one in found:

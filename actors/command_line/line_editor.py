@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import termios
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,17 +24,21 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.shortcuts import CompleteStyle
+from rich.cells import cell_len
+from rich.text import Text
 
 from actors.command_line.chat_history import ChatHistory
 from actors.command_line.chat_input import BLOCK, COMMANDS
-from actors.command_line.screen import Screen
+from actors.command_line.screen import Screen, words
+from actors.command_line.terminal_modes import quiet_terminal
 
 __all__ = ["ChatCompleter", "LineEditor"]
 
-INPUT_FLAGS, LOCAL_FLAGS = 0, 3
-"""Where `termios` keeps them in its list."""
+PROMPT, GOES_ON = "> ", "… "
 PASTE_ON, PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 LEAVE_SECONDS = 1.0
+SHOWN_LINES = 3
+"""Of a text that is higher than the screen, once it is taken."""
 
 
 class ChatCompleter(Completer):
@@ -68,9 +71,9 @@ class LineEditor:
         # Where the cursor stands is of no use here, and a terminal that does not answer would hold every line.
         output.enable_cpr = False
         self._session: PromptSession[str] = PromptSession(
-            message="> ",
+            message=PROMPT,
             multiline=True,
-            prompt_continuation="… ",
+            prompt_continuation=GOES_ON,
             history=ChatHistory(data_folder),
             completer=ChatCompleter(),
             complete_while_typing=False,
@@ -80,22 +83,15 @@ class LineEditor:
             output=output,
             color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None,
         )
+        self._session.app.before_render += self._settle_what_stays
 
     @contextmanager
     def owned_terminal(self) -> Iterator[None]:
         """The terminal for the time of the chat; as it was afterwards."""
-        descriptor = sys.stdin.fileno()
-        before = termios.tcgetattr(descriptor)
-        quiet = termios.tcgetattr(descriptor)
-        quiet[INPUT_FLAGS] &= ~(termios.ICRNL | termios.INLCR)
-        quiet[LOCAL_FLAGS] &= ~(termios.ICANON | termios.ECHO)
-        # Ctrl-C ends the answer, and not what was typed meanwhile.
-        quiet[LOCAL_FLAGS] |= termios.ISIG | termios.NOFLSH
-        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
         try:
-            yield
+            with quiet_terminal(sys.stdin.fileno()):
+                yield
         finally:
-            termios.tcsetattr(descriptor, termios.TCSANOW, before)
             self._screen.send(PASTE_OFF)
 
     async def read(self) -> str | None:
@@ -115,19 +111,49 @@ class LineEditor:
 
         try:
             with patch_stdout(raw=True):
-                return await trio.to_thread.run_sync(prompt, abandon_on_cancel=True)
+                text = await trio.to_thread.run_sync(prompt, abandon_on_cancel=True)
         except trio.Cancelled:
             if (loop := self._session.app.loop) is not None:
                 loop.call_soon_threadsafe(lambda: self._session.app.exit(exception=EOFError()))
             with trio.move_on_after(LEAVE_SECONDS, shield=True):
                 await over.wait()
             raise
+        else:
+            if text and self._session.app.erase_when_done:
+                self._show_beginning(text)
+            return text
         finally:
             # A text that is pasted while an answer comes is one text as well.
             self._screen.send(PASTE_ON)
 
     def forget(self) -> None:
         """Nothing to drop: a line that is left at Ctrl-C is gone."""
+
+    def tell(self, text: str) -> None:
+        """Above the line that is being typed, for which prompt_toolkit sees."""
+        self._screen.print(text)
+
+    def _settle_what_stays(self, _: object) -> None:
+        """A text that fills the screen is taken away at its end: drawn to its end it would stand there a second time."""
+        app = self._session.app
+        size = app.output.get_size()
+        rows = 0
+        for line in self._session.default_buffer.document.lines:
+            rows += 1 + (len(PROMPT) + cell_len(line)) // size.columns
+            if rows >= size.rows:
+                break
+        app.erase_when_done = rows >= size.rows
+
+    def _show_beginning(self, text: str) -> None:
+        """What stands in the scroll-back in place of it; the server keeps the whole, as `/history` shows."""
+        lines = text.split("\n")
+        width = self._screen.width - len(PROMPT)
+        for number, line in enumerate(lines[:SHOWN_LINES]):
+            shown = words(line)
+            shown.truncate(width, overflow="ellipsis")
+            self._screen.print(Text(GOES_ON if number else PROMPT).append_text(shown), soft_wrap=True)
+        count = f"{len(lines):,} lines, " if len(lines) > 1 else ""
+        self._screen.print(words(f"  [{count}{len(text):,} characters]", "dim"))
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

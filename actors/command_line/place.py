@@ -11,14 +11,11 @@ from attrs import frozen
 import protocol
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
 from actors.command_line.options import address_of, fail, running_server, url_given
+from actors.command_line.prefixes import NotOne, one_beginning
 from actors.command_line.rest_call import RestFailed, rest_bytes, rest_call
 from actors.settings import Settings
 
 __all__ = ["Place", "one_of_prefix", "place_of", "rest_url_of", "websocket_url_of"]
-
-
-MOST_LISTED = 10
-"""Of what an ambiguous beginning may mean."""
 
 
 @frozen
@@ -87,18 +84,8 @@ def websocket_url_of(url: str) -> str:
 
 
 def one_of_prefix(beginning: str, found: Iterable[tuple[str, str]], *, what: str, word: str = "id") -> str:
-    """The id that begins so; ``found`` are ids with what they are called. Ends the command unless it is exactly one."""
-    if not beginning:
-        fail(f"a {what} is named by its {word} or by the beginning of it, and nothing was given", status=2)
-    matching = sorted(one for one in found if one[0].startswith(beginning))
-    if len(matching) == 1:
-        return matching[0][0]
-    if not matching:
-        fail(f"no {what}s have {_a(word)} that begins with {beginning!r}")
-    shown = "".join(f"\n  {identifier}  {name}" for identifier, name in matching[:MOST_LISTED])
-    more = f"\n  … and {len(matching) - MOST_LISTED} more" if len(matching) > MOST_LISTED else ""
-    fail(f"{len(matching)} {what}s have {_a(word)} that begins with {beginning!r}; give more of it:{shown}{more}")
-
-
-def _a(word: str) -> str:
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+    """The id that begins so, as `one_beginning` has it. Ends the command unless it is exactly one."""
+    try:
+        return one_beginning(beginning, found, what=what, word=word)
+    except NotOne as error:
+        fail(str(error), status=1 if beginning else 2)

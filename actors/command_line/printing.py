@@ -65,6 +65,12 @@ class AnswerPrinter:
             self._write(many_lines(text, before=self._before))
             self._before = text[-1]
 
+    def end_line(self) -> None:
+        """Let what another stream says begin a line of its own, where both are one terminal."""
+        if self._is_terminal and sys.stderr.isatty() and self._before not in ("", "\n"):
+            self._write("\n")
+            self._before = "\n"
+
     def end(self) -> None:
         """The end of its last line."""
         self._write(many_lines(self._held, before=self._before) + "\n")

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from attrs import define
 
+from tests.emulator import Emulator
 from tests.system.serving_process import (
     COMMAND,
     REPOSITORY,
@@ -46,6 +47,8 @@ class Terminal:
     read: int = 0
     raw: str = ""
     """Everything, with the codes for the terminal."""
+    emulator: Emulator | None = None
+    """What a person sees of it, where that is asked for."""
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -58,6 +61,8 @@ class Terminal:
             except OSError:
                 return False
             self.raw += read
+            if self.emulator is not None:
+                self.emulator.write(read)
             self.seen += _CONTROL.sub("", _PROMPT.sub(r"\1 ", read))
         return True
 
@@ -74,8 +79,13 @@ class Terminal:
 
 
 @contextmanager
-def chat(server: ServingProcess, *arguments: str, **settings: str) -> Iterator[Terminal]:
+def chat(
+    server: ServingProcess, *arguments: str, emulator: Emulator | None = None, **settings: str
+) -> Iterator[Terminal]:
     master, slave = pty.openpty()
+    if emulator is not None:
+        emulator.size(slave)
+        settings = {"COLUMNS": str(emulator.columns), "LINES": str(emulator.rows), **settings}
     process = subprocess.Popen(
         [*COMMAND, "chat", *arguments],
         env={**environment(server.data_folder), "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **settings},
@@ -88,7 +98,7 @@ def chat(server: ServingProcess, *arguments: str, **settings: str) -> Iterator[T
     )
     os.close(slave)
     try:
-        yield Terminal(process, master)
+        yield Terminal(process, master, emulator=emulator)
     finally:
         if process.poll() is None:
             process.kill()
@@ -148,7 +158,7 @@ def test_a_conversation_with_commands_files_and_ctrl_c(serving: ServingProcess, 
     source = tmp_path / "sum.py"
     source.write_text("def add(a, b):\n    return a + b\n", encoding="utf-8")
     saved = tmp_path / "saved.md"
-    with chat(serving, "--conversation", "tour") as terminal:
+    with chat(serving, "--new", "tour") as terminal:
         terminal.until("/help shows more")
         terminal.until("> ")
         terminal.type("/history\n")
@@ -295,7 +305,7 @@ def test_another_model_is_loaded_from_within_a_chat(tmp_path: Path) -> None:
 
 
 def test_a_reset_begins_a_conversation_that_knows_nothing(serving: ServingProcess, tmp_path: Path) -> None:
-    with chat(serving, "--conversation", "before") as terminal:
+    with chat(serving, "--new", "before") as terminal:
         terminal.until("> ")
         terminal.type("count to 3\n")
         terminal.until("1 2 3")
@@ -358,7 +368,7 @@ def test_a_chat_with_a_server_that_has_tokens(tmp_path: Path) -> None:
 
 def test_a_stored_conversation_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    with start_server(folder) as server, chat(server, "--conversation", "kept") as terminal:
+    with start_server(folder) as server, chat(server, "--new", "kept") as terminal:
         terminal.until("> ")
         terminal.type("count to 4\n")
         terminal.until("1 2 3 4")

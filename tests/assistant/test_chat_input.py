@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.command_line.chat import new_conversation
+from actors.command_line.chat_conversations import new_name
 from actors.command_line.chat_input import COMMANDS, BadCommand, LineCollector, Slash, parse_slash
 from actors.command_line.chat_session import FileProblem, _write_new, read_source
 from protocol.validation import is_client_name
@@ -70,6 +70,6 @@ def test_a_home_folder_of_nobody_is_a_file_problem() -> None:
 
 
 def test_conversations_that_begin_in_the_same_second_have_names_of_their_own() -> None:
-    names = {new_conversation() for _ in range(20)}
+    names = {new_name() for _ in range(20)}
     assert len(names) == 20
     assert all(is_client_name(one) for one in names)

@@ -47,7 +47,7 @@ def test_te20_a_paste_is_one_text_and_history_outlives_the_session(serving: Serv
     lines = "\n".join(f"line {number} \\" if number % 50 == 0 else f"line {number}" for number in range(200))
     long = " ".join(f"w{number}" for number in range(1250)) + " END!"
     assert len(long) > 6000
-    with chat(serving, "--conversation", "pasted") as terminal:
+    with chat(serving, "--new", "pasted") as terminal:
         terminal.until("> ")
         type_all(terminal, PASTE.format(lines.replace("\n", "\r")))
         terminal.type("\r")
@@ -68,7 +68,7 @@ def test_te20_a_paste_is_one_text_and_history_outlives_the_session(serving: Serv
     file = serving.data_folder / FILE_NAME
     assert file.stat().st_mode & 0o777 == 0o600
     assert "s" * 43 not in file.read_text(encoding="utf-8")
-    with chat(serving, "--conversation", "later") as terminal:
+    with chat(serving, "--new", "later") as terminal:
         terminal.until("> ")
         # Backward search, and what was found is asked.
         terminal.type("\x12END")
@@ -84,7 +84,7 @@ def test_te20_a_paste_is_one_text_and_history_outlives_the_session(serving: Serv
 
 @pytest.mark.integration
 def test_te21_what_is_typed_while_an_answer_comes_is_kept(serving: ServingProcess) -> None:
-    with chat(serving, "--conversation", "ahead") as terminal:
+    with chat(serving, "--new", "ahead") as terminal:
         terminal.until("> ")
         terminal.type("count to 90\r")
         terminal.until("1 2 3")
@@ -144,7 +144,7 @@ def test_te22_a_plain_terminal_gets_plain_lines(serving: ServingProcess, environ
 
 @pytest.mark.integration
 def test_wa5_an_answer_is_made_again_in_its_place(serving: ServingProcess) -> None:
-    with chat(serving, "--conversation", "retried") as terminal:
+    with chat(serving, "--new", "retried") as terminal:
         terminal.until("> ")
         terminal.type("count to 5\r")
         terminal.until("1 2 3 4 5")

@@ -164,7 +164,7 @@ def test_conversations_are_listed_shown_exported_and_forgotten(served: ServingPr
     assert file.read_text().startswith("# ")
     assert ok(served, "conversations", "rm", "counting", "--yes") == "forgot counting, 2 turns\n"
     done = served.run("conversations", "show", "counting")
-    assert (done.returncode, "no conversations have a name" in done.stderr) == (1, True)
+    assert (done.returncode, "no conversation has a name" in done.stderr) == (1, True)
 
 
 def test_reading_says_what_it_did_not_find(served: ServingProcess) -> None:

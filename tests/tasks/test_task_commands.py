@@ -57,7 +57,7 @@ def test_a_task_is_added_listed_moved_shown_and_done(tmp_path: Path) -> None:
         assert "History" in server.run("task", "show", first["id"]).stdout
         assert "Dry it" in server.run("task", "list", "--free").stdout
         unknown = server.run("task", "done", "zzz")
-        assert (unknown.returncode, unknown.stderr) == (1, "leanvibe: no tasks have an id that begins with 'zzz'\n")
+        assert (unknown.returncode, unknown.stderr) == (1, "leanvibe: no task has an id that begins with 'zzz'\n")
         refused = server.run("task", "move", first["id"], "backlog")
         assert refused.returncode == 1
         assert "from done it can go to todo, in_progress, testing" in refused.stderr
