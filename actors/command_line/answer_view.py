@@ -104,7 +104,7 @@ class AnswerView:
     def _write_finished(self, *, is_complete: bool) -> None:
         """Write all blocks but the last; until the end which they are is certain only of whole lines."""
         whole, _, last = self._source.rpartition("\n")
-        if is_complete or len(last) >= DECIDED_CHARACTERS and last.lstrip()[:1].isalnum():
+        if is_complete or (len(last) >= DECIDED_CHARACTERS and last.lstrip()[:1].isalnum()):
             whole = self._source
         starts = block_starts(many_lines(whole)) if whole.strip() else []
         if len(starts) < 2:

@@ -11,16 +11,18 @@ import trio
 
 from actors.command_line.answer_options import AnswerOptions, answer_note
 from actors.command_line.credentials import Credentials, credentials_elsewhere, credentials_here
-from actors.command_line.failure_words import failure_words, with_advice
+from actors.command_line.failure_words import failure_words, tls_words, with_advice
 from actors.command_line.options import address_of, client_name_default, fail
 from actors.command_line.outage import Outage
 from actors.command_line.place import websocket_url_of
-from actors.command_line.printing import AnswerPrinter, print_json, print_line
+from actors.command_line.printing import AnswerPrinter, end_line, print_json, print_line
+from actors.command_line.served_model import ServerWish
 from actors.command_line.small_model import introduce_small_model
 from actors.inspection.server_file import ServerFile
 from actors.settings import Settings
 from protocol.client import Client, CommandFailed, Disconnected, OutcomeUnknown, Refused, connect
 from protocol.commands import ChatMessage, Generate, Role
+from protocol.tls_faults import TlsFault
 from protocol.validation import FieldFault
 
 __all__ = ["put_question", "question_as_messages", "run_until_interrupted", "stream_answer"]
@@ -33,7 +35,13 @@ _LOST = (OSError, Disconnected)
 
 
 def put_question(
-    messages: list[ChatMessage], wanted: AnswerOptions, settings: Settings, at: ServerFile | str, *, as_json: bool
+    messages: list[ChatMessage],
+    wanted: AnswerOptions,
+    wish: ServerWish,
+    settings: Settings,
+    at: ServerFile | str,
+    *,
+    as_json: bool,
 ) -> None:
     """Ask the server of this machine, or the one at an address, and print its answer as it comes."""
     is_here = isinstance(at, ServerFile)
@@ -56,6 +64,7 @@ def put_question(
             detach=True,
             on_change=Outage(say).take,
         ) as client:
+            wish.hold_against_model(client.welcome["model"], settings)
             if is_here and shown is not None:
                 introduce_small_model(client.welcome["model"], settings.data_dir)
             generate = Generate(messages=messages, **wanted.fields(client))
@@ -123,6 +132,7 @@ def run_until_interrupted(work: Callable[[], Any]) -> None:
     except (BaseExceptionGroup, SystemExit, *_SAID, *_LOST) as error:
         _end(error)
     if is_interrupted:
+        end_line()
         sys.exit(INTERRUPTED)
 
 
@@ -138,11 +148,15 @@ def _end(error: BaseException) -> NoReturn:
     if not all(isinstance(one, _SAID + _LOST) for one in leaves):
         raise error
     said = [_said(one) for one in leaves if isinstance(one, _SAID)]
-    fail("; ".join(said or [f"no answer from the server: {one}" for one in leaves]))
+    fail("; ".join(said or [f"no answer from the server: {_lost(one)}" for one in leaves]))
 
 
 def _said(error: BaseException) -> str:
     return failure_words(error.data) if isinstance(error, CommandFailed) else with_advice(str(error))
+
+
+def _lost(error: BaseException) -> str:
+    return tls_words(error.problem, str(error)) if isinstance(error, TlsFault) else str(error)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

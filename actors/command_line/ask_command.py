@@ -10,8 +10,9 @@ import click
 
 from actors.command_line.answer_options import AnswerOptions, answer_options
 from actors.command_line.ephemeral_server import server_for
-from actors.command_line.options import data_dir_option, settings_from, url_given, url_option
+from actors.command_line.options import ca_option, data_dir_option, settings_from, url_given, url_option
 from actors.command_line.piped_input import whole_question
+from actors.command_line.served_model import ServerWish
 from actors.garbage import without_collections
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ __all__ = ["ask"]
 @click.argument("words", nargs=-1, metavar="QUESTION")
 @data_dir_option
 @url_option
-@click.option(
-    "--ca", type=click.Path(path_type=Path, dir_okay=False), help="Certificates to trust at a wss address, PEM."
-)
+@ca_option
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
-@click.option("--model", help="For the server that is started if none is running.")
+@click.option("--model", help="For the server that is started; one that runs must have it, or nothing is asked.")
 @answer_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the whole answer.")
 def ask(
@@ -45,7 +44,9 @@ def ask(
     url = url_given(url)
     question = whole_question(words)
     settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
-    wanted = AnswerOptions(**options)
+    wanted, wish = AnswerOptions(**options), ServerWish(engine, model)
+    if url is not None:
+        wish.refuse_elsewhere()
 
     def check() -> list[ChatMessage]:
         with without_collections():
@@ -53,8 +54,8 @@ def ask(
 
         return question_as_messages(question)
 
-    with nullcontext(url) if url is not None else server_for(settings, meanwhile=check) as at:
+    with nullcontext(url) if url is not None else server_for(settings, wish, meanwhile=check) as at:
         messages = check()
         from actors.command_line.ask import put_question
 
-        put_question(messages, wanted, settings, at, as_json=as_json)
+        put_question(messages, wanted, wish, settings, at, as_json=as_json)

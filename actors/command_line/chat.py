@@ -21,8 +21,8 @@ from actors.command_line.credentials import Credentials, credentials_elsewhere, 
 from actors.command_line.ephemeral_server import server_for
 from actors.command_line.options import (
     address_of,
+    ca_option,
     client_name_default,
-    command_here,
     data_dir_option,
     fail,
     settings_from,
@@ -32,7 +32,9 @@ from actors.command_line.options import (
 from actors.command_line.outage import Outage
 from actors.command_line.place import rest_url_of, websocket_url_of
 from actors.command_line.screen import Screen
+from actors.command_line.served_model import ServerWish
 from actors.command_line.small_model import introduce_small_model
+from actors.own_command import command_here
 from protocol.client import Client, connect
 
 __all__ = ["chat"]
@@ -41,7 +43,9 @@ __all__ = ["chat"]
 @click.command()
 @data_dir_option
 @url_option
+@ca_option
 @click.option("--engine", type=click.Choice(["mlx", "mock"]), help="For the server that is started if none is running.")
+@click.option("--model", help="For the server that is started; one that runs must have it, or the chat does not begin.")
 @answer_options
 @click.option(
     "--conversation", metavar="NAME", help="Go on with this stored conversation; the beginning of its name will do."
@@ -50,14 +54,17 @@ __all__ = ["chat"]
 def chat(
     data_dir: Path | None,
     url: str | None,
+    ca: Path | None,
     engine: str | None,
+    model: str | None,
     conversation: str | None,
     new: str | None,
     **options: Any,
 ) -> None:
     """Talk with the model. /help shows more; Ctrl-C ends the answer, Ctrl-D the program."""
     url = url_given(url)
-    settings = settings_from(data_dir=data_dir, engine=engine)
+    settings = settings_from(data_dir=data_dir, engine=engine, model=model, ca=ca)
+    wish = ServerWish(engine, model)
     if conversation is not None and new is not None:
         fail("--conversation goes on with a conversation and --new begins one; give one of them", status=2)
     console = Screen(markup=True)
@@ -81,12 +88,13 @@ def chat(
             detach=True,
             on_change=outage.take,
         ) as client:
+            wish.hold_against_model(client.welcome["model"], settings)
             try:
                 name = await conversation_for(client, conversation, new)
             except NotOne as error:
                 fail(str(error), status=2)
-            model, server_name = escape(client.welcome["model"]), escape(client.welcome["server"])
-            console.print(f"[bold]{model}[/bold] on {server_name}. /help shows more, Ctrl-D leaves.")
+            served, server_name = escape(client.welcome["model"]), escape(client.welcome["server"])
+            console.print(f"[bold]{served}[/bold] on {server_name}. /help shows more, Ctrl-D leaves.")
             if url is None:
                 introduce_small_model(client.welcome["model"], settings.data_dir)
             session = ChatSession(
@@ -104,10 +112,11 @@ def chat(
                 await converse(session, console, lines)
 
     if url is not None:
+        wish.refuse_elsewhere()
         elsewhere = credentials_elsewhere(settings, url)
         run_until_interrupted(lambda: talk(websocket_url_of(url), rest_url_of(url), elsewhere))
         return
-    with server_for(settings) as server:
+    with server_for(settings, wish) as server:
         credentials = credentials_here(settings, server)
         run_until_interrupted(lambda: talk(address_of(settings, server), server.rest_url, credentials))
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from actors.command_line.options import fail, find_server
 from actors.command_line.printing import print_line
+from actors.command_line.served_model import ServerWish
 from actors.inspection.server_file import ServerFile, is_locked
 from actors.settings import Settings
 
@@ -26,13 +27,16 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def server_for(settings: Settings, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[ServerFile]:
+def server_for(
+    settings: Settings, wish: ServerWish, *, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[ServerFile]:
     """The server of the data folder. Where none runs one is started, and stopped on the way out.
 
-    ``meanwhile`` is called while a started one comes up.
+    ``meanwhile`` is called while a started one comes up. A running one must be as is wished, or the command ends.
     """
     running = find_server(settings) or _wait_for_starting(settings)
     if running is not None:
+        wish.hold_against(running, settings)
         yield running
         return
     if settings.engine == "mlx":

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["ReachingGroup", "Remembered", "client_option", "data_dir_option", "url_option"]
+__all__ = ["ReachingGroup", "Remembered", "ca_option", "client_option", "data_dir_option", "url_option"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,6 +28,7 @@ class Remembered:
     DATA_DIR = "leanvibe.data_dir"
     URL = "leanvibe.url"
     CLIENT = "leanvibe.client"
+    CA = "leanvibe.ca"
 
     @staticmethod
     def value(name: str) -> Any:
@@ -65,6 +66,15 @@ def url_option(function: Function) -> Function:
     """`--url`, which names a server elsewhere."""
     words = "Address of a server elsewhere, http://… or ws://…/ws; its token is taken from LEANVIBE_TOKEN."
     return click.option("--url", help=words)(function)
+
+
+def ca_option(function: Function) -> Function:
+    """`--ca`, which says whom to believe there."""
+    return click.option(
+        "--ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Certificates to trust at an https:// or wss:// address, PEM (also LEANVIBE_CA).",
+    )(function)
 
 
 def client_option(function: Function) -> Function:

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from protocol.errors import ErrorCode
+from protocol.tls_faults import TlsProblem
 
-__all__ = ["failure_words", "name_of_field", "with_advice", "words_of_fault"]
+__all__ = ["failure_words", "name_of_field", "tls_words", "with_advice", "words_of_fault"]
 
 _PATH = re.compile(r"\b(?:data|body|query|path)(?:\.[A-Za-z_]+(?:\[\d+\])?)+|\b[a-z_]+(?:\[\d+\])(?:\.[a-z_]+)*")
 _OTHER_NAMES = {
@@ -34,6 +35,22 @@ _ADVICE = {
 }
 """What a person does about a sentence that is the same for programs."""
 _OF_PROGRAMS = {"see GET /models": "see `leanvibe models`"}
+
+
+_OF_TLS = {
+    TlsProblem.UNKNOWN_AUTHORITY: "give its certificate, or that of who issued it, with --ca FILE or LEANVIBE_CA",
+    TlsProblem.OTHER_NAME: "give --url with a name that the certificate has",
+    TlsProblem.EXPIRED: "renew it where the server runs",
+    TlsProblem.NOT_YET: "see what time it is here and there",
+    TlsProblem.OTHER: "see its certificate, and what --ca or LEANVIBE_CA names",
+    TlsProblem.PLAIN: "begin the address with http:// or ws:// in place of https:// or wss://",
+    TlsProblem.SECURED: "begin the address with https:// or wss:// in place of http:// or ws://",
+}
+
+
+def tls_words(problem: TlsProblem, said: str) -> str:
+    """What is wrong about TLS, and what to do about it from a terminal."""
+    return f"{said}; {_OF_TLS[problem]}"
 
 
 def with_advice(message: str) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from actors.command_line.inspection_socket import ask_socket, socket_lines
 from actors.command_line.options import ReachingGroup, data_dir_option, running_server, settings_from
-from actors.command_line.printing import print_json, print_line
+from actors.command_line.printing import end_line, print_json, print_line
 from actors.command_line.screen import Screen, words
 from actors.inspection.server_file import ServerFile
 from actors.terminal_text import one_line, shown_document
@@ -91,7 +91,7 @@ def trace(settings: Any, path: str, rate: float, maximum: int, payload: bool, as
                 print_line(f"limit reached; {line['skipped']} messages over the rate were skipped", err=True)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        return
+        end_line()
 
 
 @inspect.command()

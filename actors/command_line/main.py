@@ -11,9 +11,16 @@ from typing import NoReturn
 
 import click
 
-from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
+from actors.command_line.everywhere import (
+    ReachingGroup,
+    Remembered,
+    ca_option,
+    client_option,
+    data_dir_option,
+    url_option,
+)
 from actors.command_line.output import end_when_nobody_reads
-from actors.command_line.printing import print_line
+from actors.command_line.printing import end_line, print_line
 from actors.garbage import collect_rarely, pause_collections, without_collections
 from actors.plain_structlog import import_structlog_alone
 from actors.queued_output import open_missing_descriptors, queue_standard_output
@@ -93,15 +100,25 @@ class _LazyGroup(ReachingGroup):
 @data_dir_option
 @client_option
 @url_option
+@ca_option
 @click.pass_context
-def leanvibe(context: click.Context, data_dir: Path | None, client_id: str | None, url: str | None) -> None:
+def leanvibe(
+    context: click.Context, data_dir: Path | None, client_id: str | None, url: str | None, ca: Path | None
+) -> None:
     """A local AI assistant: one server on your machine, one model, all your devices.
 
-    --data-dir, --client, --url and --json may stand here or behind any command.
+    --data-dir, --client, --url, --ca and --json may stand here or behind any command.
     """
     context.meta[Remembered.DATA_DIR] = data_dir
     context.meta[Remembered.CLIENT] = client_id
     context.meta[Remembered.URL] = url
+    context.meta[Remembered.CA] = ca
+    if ca is not None and not (url or "").lower().startswith(("https://", "wss://")):
+        raise click.UsageError(
+            "--ca names certificates to trust at an https:// or wss:// address; give that with --url"
+        )
+    if url is not None and data_dir is not None:
+        raise click.UsageError("--url and --data-dir both say which server is meant; give one of them")
     if url is not None and context.invoked_subcommand not in _ELSEWHERE:
         from actors.command_line.options import refuse_elsewhere
 
@@ -135,6 +152,7 @@ def main() -> NoReturn:
         print_line("Aborted!", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
+        end_line()
         sys.exit(130)
     # Here, and not on the interpreter's way out, where it could no longer end the command in order.
     sys.stdout.flush()

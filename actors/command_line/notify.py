@@ -196,7 +196,7 @@ def _known(place: Place) -> list[tuple[str, str]]:
 
 
 @notify.command()
-@click.argument("pairs", nargs=-1, metavar="[FIELD=TEXT]...")
+@click.argument("given", nargs=-1, metavar="[TITLE] [FIELD=TEXT]...")
 @click.option(
     "--template",
     default="message",
@@ -207,19 +207,16 @@ def _known(place: Place) -> list[tuple[str, str]]:
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 def send(
-    found: tuple[Settings, str], pairs: tuple[str, ...], template: str, priority: str | None, as_json: bool
+    found: tuple[Settings, str], given: tuple[str, ...], template: str, priority: str | None, as_json: bool
 ) -> None:
-    """Tell all devices of an event, as `send title="It is done"` or `send --template build_failure source=CI`."""
-    given: dict[str, Any] = {}
-    for one in pairs:
-        name, equals, value = one.partition("=")
-        if not equals:
-            fail(
-                f"{one!r} is not FIELD=TEXT; the template {template} has {', '.join(TEMPLATES[template].fields)}",
-                status=2,
-            )
-        given[name] = value
-    body: dict[str, Any] = {"template": template, "fields": given}
+    """Tell all devices of an event, as `send It is done body="All of it"` or `send --template build_failure source=CI`."""
+    fields = dict(one.split("=", 1) for one in given if "=" in one)
+    if title := " ".join(one for one in given if "=" not in one):
+        known = TEMPLATES[template].fields
+        if "title" in fields or "title" not in known:
+            fail(f"{title!r} is not FIELD=TEXT; the template {template} has {', '.join(known)}", status=2)
+        fields["title"] = title
+    body: dict[str, Any] = {"template": template, "fields": fields}
     if priority is not None:
         body["priority"] = priority
     posted = _place(found).call("POST", "", body)

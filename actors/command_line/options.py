@@ -8,7 +8,14 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from actors.command_line.everywhere import ReachingGroup, Remembered, client_option, data_dir_option, url_option
+from actors.command_line.everywhere import (
+    ReachingGroup,
+    Remembered,
+    ca_option,
+    client_option,
+    data_dir_option,
+    url_option,
+)
 from actors.command_line.printing import print_line
 from actors.inspection.server_file import ServerFile, is_locked, read_server_file
 from actors.own_command import line_here
@@ -18,6 +25,7 @@ __all__ = [
     "ReachingGroup",
     "Remembered",
     "address_of",
+    "ca_option",
     "client_name_default",
     "client_option",
     "data_dir_option",
@@ -35,6 +43,8 @@ def settings_from(**overrides: Any) -> Settings:
     """Settings with the options that were given on the command line; a wrong one ends the command."""
     if overrides.get("data_dir") is None:
         overrides["data_dir"] = Remembered.value(Remembered.DATA_DIR)
+    if overrides.get("ca") is None:
+        overrides["ca"] = Remembered.value(Remembered.CA)
     config = overrides.pop("config", None)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:

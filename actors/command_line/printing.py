@@ -16,7 +16,7 @@ import click
 
 from actors.terminal_text import JOINERS, many_lines
 
-__all__ = ["AnswerPrinter", "json_text", "print_json", "print_line"]
+__all__ = ["AnswerPrinter", "end_line", "json_text", "print_json", "print_line"]
 
 # JSON may carry them as they are; a terminal would obey some of those.
 _UNSAFE = re.compile(
@@ -25,12 +25,40 @@ _UNSAFE = re.compile(
 
 
 def print_line(text: str, *, err: bool = False, style: str | None = None, newline: bool = True) -> None:
-    """A line, or several, for a person; ``style`` is a colour, or `dim`."""
+    """A line, or several, for a person; ``style`` is a colour, or `dim`.
+
+    What goes to standard error is words, and broken between them on a terminal.
+    """
+    if err and (width := _terminal_width()):
+        # Most commands have nothing to say there.
+        from actors.command_line.narrow import wrapped
+
+        text = wrapped(text, width)
     # As https://no-color.org has it; None lets click look whether it is a terminal.
     is_plain = style is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     looks: dict[str, Any] = {} if is_plain else {"dim": True} if style == "dim" else {"fg": style}
     # click ends also what has no style with a code.
     click.secho(many_lines(text), err=err, nl=newline, color=False if is_plain else None, reset=not is_plain, **looks)
+
+
+def end_line() -> None:
+    """Let the shell's prompt begin a line of its own: Ctrl-C stands in one, behind what was shown."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and stream.isatty():
+            stream.write("\n")
+            stream.flush()
+            return
+
+
+def _terminal_width() -> int:
+    """Of the terminal that standard error is; 0 where it is none."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return 0
+    given = os.environ.get("COLUMNS", "")
+    try:
+        return int(given) if given.isdecimal() else os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 0
 
 
 def print_json(value: Any) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 from actors.command_line.credentials import Credentials
-from actors.command_line.failure_words import failure_words
+from actors.command_line.failure_words import failure_words, tls_words
+from protocol.tls_faults import TlsProblem, speaks_tls, tls_problem
 
 __all__ = ["NoAnswer", "RestFailed", "rest_bytes", "rest_call", "why_unreachable"]
 
 SECONDS = 15.0
+PLAIN_PORT = 80
 
 
 class RestFailed(Exception):
@@ -71,8 +76,24 @@ def rest_bytes(
     except urllib.error.HTTPError as refused:
         with refused:
             raise RestFailed(_problem(refused.read(), refused.code)) from None
-    except (OSError, ValueError) as error:
-        raise NoAnswer(why_unreachable(error)) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise NoAnswer(_why_of(url, error)) from None
+
+
+def _why_of(url: str, error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    parts = urlsplit(url)
+    problem, detail = None, ""
+    if isinstance(cause, ssl.SSLError) or (
+        parts.scheme == "https" and isinstance(cause, ConnectionError | http.client.HTTPException)
+    ):
+        problem, detail = tls_problem(cause)
+    elif isinstance(cause, ConnectionResetError | http.client.HTTPException) and parts.hostname:
+        # It did not understand us.
+        problem = TlsProblem.SECURED if speaks_tls(parts.hostname, parts.port or PLAIN_PORT) else None
+    if problem is None:
+        return why_unreachable(error)
+    return tls_words(problem, problem.value + (f" ({detail})" if detail else ""))
 
 
 def why_unreachable(error: Exception) -> str:

@@ -30,8 +30,12 @@ class Screen(Console):
         super().__init__(stderr=stderr, markup=markup, emoji=False, highlight=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """What rich's own does; tables as lines where no person looks at them."""
+        """What rich's own does, broken between words; tables as lines where no person looks at them."""
         if self.is_terminal:
+            if objects and not options.get("soft_wrap"):
+                objects = tuple(self._in_width(one) for one in objects)
+                # A word that is wider than the terminal is for the terminal to break.
+                options.setdefault("crop", False)
             super().print(*objects, **options)
             return
         options.setdefault("soft_wrap", True)
@@ -46,6 +50,15 @@ class Screen(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """What rich asks for every plain string, in cells and titles as well."""
         return super().render_str(many_lines(text), **options)
+
+    def _in_width(self, one: Any) -> Any:
+        from actors.command_line.narrow import Whole, fitted, wrap_text
+
+        if isinstance(one, str):
+            one = self.render_str(one)
+        if isinstance(one, Text):
+            return Whole(wrap_text(one, self.width))
+        return fitted(one, self.width) if isinstance(one, Table) else one
 
     def write_line(self, segments: list[Segment]) -> None:
         """A line that is laid out already, as long as it is: the terminal breaks it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import frozen
 
 from actors.command_line.options import fail
+from actors.command_line.printing import end_line
 from actors.command_line.service_units import (
     LABEL,
     MARK,
@@ -191,4 +192,5 @@ def _pass_through(*command: str) -> int:
     except FileNotFoundError:
         fail(f"{command[0]} is not installed")
     except KeyboardInterrupt:
+        end_line()
         return 130

@@ -46,7 +46,7 @@ def _print(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 @task.command()
-@click.argument("title")
+@click.argument("words", nargs=-1, required=True, metavar="TITLE")
 @click.option("--description")
 @project_option
 @click.option("--status", type=click.Choice(STATUSES))
@@ -58,12 +58,15 @@ def _print(value: dict[str, Any], *, as_json: bool) -> None:
 @click.option("--analyze", is_flag=True, help="Let the model analyse it.")
 @click.option("--force", is_flag=True, help="Go over the column's limit.")
 @server_options
-def add(where: Where, as_json: bool, dependencies: tuple[str, ...], analyze: bool, **given: Any) -> None:
-    """Add a task."""
+def add(
+    where: Where, as_json: bool, words: tuple[str, ...], dependencies: tuple[str, ...], analyze: bool, **given: Any
+) -> None:
+    """Add a task. The words of TITLE need no quotes."""
 
     async def work(client: Client) -> None:
         ids = [(await find(ask_of(client), one))["id"] for one in dependencies]
-        wanted = {**given, "tags": list(given["tags"]), "dependencies": ids, "analyze_with_ai": analyze}
+        title = {"title": " ".join(words), "tags": list(given["tags"])}
+        wanted = {**given, **title, "dependencies": ids, "analyze_with_ai": analyze}
         _print(await ask_of(client)("task_create", **wanted), as_json=as_json)
 
     run(where, work)
@@ -98,7 +101,8 @@ async def _move(client: Client, task_id: str, status: str, *, as_json: bool, **g
 
 @task.command()
 @click.argument("task_id")
-@click.option("--title")
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--title", help="Its words need no quotes where they stand at the end.")
 @click.option("--description", help='"" empties it.')
 @click.option("--project", help="Move to this board.")
 @click.option("--status", type=click.Choice(STATUSES))
@@ -109,8 +113,15 @@ async def _move(client: Client, task_id: str, status: str, *, as_json: bool, **g
 @click.option("--depends-on", "dependencies", multiple=True, help='Ids of all that must be done before; "" for none.')
 @click.option("--force", is_flag=True, help="Go over the column's limit.")
 @server_options
-def edit(where: Where, as_json: bool, task_id: str, force: bool, **given: Any) -> None:
+def edit(where: Where, as_json: bool, task_id: str, more: tuple[str, ...], force: bool, **given: Any) -> None:
     """Change fields of a task; what is not given stays."""
+    if more and given["title"] is None:
+        fail(
+            f"{more[0]!r} belongs to nothing; a text of several words stands in quotes, as --description 'two words'",
+            status=2,
+        )
+    if more:
+        given["title"] = " ".join([given["title"], *more])
     changed = {name: value for name, value in given.items() if value not in (None, ())}
     if not changed:
         fail("nothing to change; give --title, --description, --priority or another field (--help)", status=2)

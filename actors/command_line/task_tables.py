@@ -38,7 +38,10 @@ def board_table(
     width: int = SIDE_BY_SIDE,
 ) -> RenderableType:
     """Columns side by side, or one below the other where there is no room; a heading says how full one is."""
-    if width < SIDE_BY_SIDE:
+    longest = max(
+        (len(word) for tasks in columns.values() for one in tasks for word in one["title"].split()), default=0
+    )
+    if width < max(SIDE_BY_SIDE, len(TaskStatus) * (longest + 3) + 1):
         return Group(*_one_below_the_other(columns, counts, limits))
     table = Table(expand=True, show_lines=False)
     for status in TaskStatus:

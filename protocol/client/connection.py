@@ -16,12 +16,16 @@ import protocol
 from protocol.client.errors import Disconnected, HandshakeRefused
 from protocol.codec import encode
 from protocol.commands import MAXIMUM_FRAME_BYTES
+from protocol.tls_faults import TlsFault, TlsProblem, speaks_tls, tls_problem
 
 __all__ = ["Connection", "open_connection"]
 
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
+PLAIN_PORT = 80
+BAD_REQUEST = 400
+"""What proxies that speak TLS say to who does not."""
 SAID_BYTES = 4096
 SAID_CHARACTERS = 300
 """Limits on the answer to a rejected handshake."""
@@ -133,6 +137,9 @@ async def open_connection(
                         max_message_size=MAXIMUM_FRAME_BYTES,
                     )
             except trio.TooSlowError:
+                # trio-websocket: a connection that ends within the handshake is waited for.
+                if await _is_for_tls(url):
+                    raise TlsFault(url, TlsProblem.SECURED) from None
                 raise OSError(f"{url} did not answer within {CONNECT_SECONDS:g} seconds") from None
             connection = Connection(websocket, received)
             nursery.start_soon(connection.read)
@@ -148,7 +155,10 @@ async def open_connection(
             raise
         error = group.exceptions[0]
         if isinstance(error, trio_websocket.HandshakeError):
-            # Raised in the library's reader task, so it surfaces from the nursery and not from the call above.
+            is_understood = isinstance(error, trio_websocket.ConnectionRejected) and error.status_code != BAD_REQUEST
+            if not is_understood and await _is_for_tls(url):
+                raise TlsFault(url, TlsProblem.SECURED) from error
+            # Raised in the library's reader task, so it surfaces from the nursery and not of the call above.
             status = error.status_code if isinstance(error, trio_websocket.ConnectionRejected) else None
             raise HandshakeRefused(f"{url} is not a LeanVibe server: {_why_refused(error)}", status) from error
         raise error from None
@@ -178,7 +188,7 @@ async def _open_stream(
     """A stream to the address, its Host header and its path. Raises `OSError`."""
     try:
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        port = parts.port or (443 if parts.scheme == "wss" else PLAIN_PORT)
     except ValueError as error:
         raise OSError(f"{url} is not a WebSocket address: {error}") from None
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
@@ -205,5 +215,13 @@ async def _shake_hands(secured: trio.SSLStream[trio.SocketStream], url: str) -> 
     except BaseException as error:
         await trio.aclose_forcefully(secured)
         if isinstance(error, trio.BrokenResourceError):
-            raise OSError(f"{url} is not trusted: {error.__cause__ or 'it does not speak TLS'}") from error
+            raise TlsFault(url, *tls_problem(error.__cause__ or error)) from error
         raise
+
+
+async def _is_for_tls(url: str) -> bool:
+    """Whether a server that did not understand a plain handshake would understand one of TLS."""
+    parts = urlsplit(url)
+    if parts.scheme != "ws" or parts.hostname is None:
+        return False
+    return await trio.to_thread.run_sync(speaks_tls, parts.hostname, parts.port or PLAIN_PORT, abandon_on_cancel=True)

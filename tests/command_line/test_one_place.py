@@ -37,6 +37,7 @@ def shown(words: tuple[str, ...], as_json: bool) -> None:
         url=url_given(),
         client=client_name_default(),
         data=str(settings_from().data_dir),
+        ca=str(settings_from().ca),
     )
 
 
@@ -50,14 +51,42 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     return lambda *words: CliRunner().invoke(main.leanvibe, list(words))
 
 
-@pytest.mark.parametrize("place", [0, 2, 3, 5, 6])
-def test_te34_options_stand_before_a_command_or_behind_it(run: Callable[..., Any], place: int) -> None:
-    options = ["--data-dir", "d", "--client=ann", "--url", "http://there:1", "--json"]
+@pytest.mark.parametrize("place", [0, 2, 3, 4])
+@pytest.mark.parametrize("which", [("--data-dir", "d"), ("--url", "http://there:1")], ids=["here", "elsewhere"])
+def test_te34_options_stand_before_a_command_or_behind_it(
+    run: Callable[..., Any], which: tuple[str, str], place: int
+) -> None:
+    options = [*which, "--client=ann", "--json"]
     result = run(*options[:place], "status", "word", *options[place:], "--", "--json", "--url")
     assert result.exit_code == 0, result.output
-    expected = {"words": ["word", "--json", "--url"], "json": True, "url": "http://there:1", "client": "ann"}
-    assert {**expected, "data": SEEN["data"]} == SEEN
-    assert Path(SEEN["data"]).name == "d"
+    is_here = which[0] == "--data-dir"
+    assert SEEN["words"] == ["word", "--json", "--url"]
+    assert (SEEN["json"], SEEN["client"]) == (True, "ann")
+    assert SEEN["url"] == (None if is_here else "http://there:1")
+    assert (Path(SEEN["data"]).name == "d") == is_here
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--url", "http://there", "--data-dir", "d"], "--url and --data-dir both say which server"),
+        (["--ca", "ca.pem"], "--ca names certificates to trust at an https://"),
+        (["--ca", "ca.pem", "--url", "http://there"], "--ca names certificates to trust at an https://"),
+    ],
+)
+def test_te61_options_that_would_say_nothing_are_refused(
+    run: Callable[..., Any], options: list[str], said: str
+) -> None:
+    for typed in ([*options, "status"], ["status", *options]):
+        result = run(*typed)
+        assert (result.exit_code, SEEN) == (2, {})
+        assert said in result.stderr
+
+
+def test_te61_whom_to_believe_stands_before_a_command_or_behind_it(run: Callable[..., Any]) -> None:
+    for typed in (["--ca", "a.pem", "status"], ["status", "--ca", "a.pem"]):
+        assert run(*typed, "--url", "https://there").exit_code == 0
+        assert SEEN["ca"] == "a.pem"
 
 
 def test_te34_a_command_for_this_machine_alone_refuses_an_address(
@@ -72,7 +101,7 @@ def test_te34_whose_token_is_made_is_not_who_asks() -> None:
     group = main.leanvibe
     assert isinstance(group, main._LazyGroup)
     assert "--client" in group.reaching(["task", "list"])
-    assert group.reaching(["token", "create"]) == {"--data-dir", "--url"}
+    assert group.reaching(["token", "create"]) == {"--data-dir", "--url", "--ca"}
 
 
 @pytest.mark.parametrize(
@@ -171,13 +200,14 @@ def test_te52_every_command_reaches_a_server_elsewhere_or_says_that_it_cannot(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LEANVIBE_DATA_DIR", str(tmp_path / "none"))
     before = sorted(tmp_path.rglob("*"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         reaches = words[0] in REACHING or (words[0] == "model" and words[1] in REACHING_OF_MODEL)
         for place in (0, len(words)):
-            options = ["--url", url, "--data-dir", str(tmp_path / "none")]
+            options = ["--url", url]
             typed = [*words[:place], *options, *words[place:], *needed(command_of(words), tmp_path)]
             done = CliRunner().invoke(main.leanvibe, typed, input="")
             said = done.output + done.stderr
