@@ -24,7 +24,7 @@ SAMPLED_EVENTS = frozenset(
         "reader too slow, connection aborted",
         "request too slow, connection closed",
         "request unreadable",
-        "turned away",
+        "connection evicted",
     }
 )
 """Sampled events: refusals and slow clients, each counted separately."""

@@ -22,24 +22,24 @@ __all__ = ["CommandReader", "ConnectionLoad", "SharedReading"]
 PROTOCOL_ERRORS = 10
 REFUSALS = 60
 WINDOW_SECONDS = 60.0
-TOO_MUCH = "too many messages that are not of this protocol"
+TOO_MUCH = "too many messages that do not follow this protocol"
 
 
 @frozen
 class SharedReading:
-    """What all connections share where they are read."""
+    """State shared by the readers of all connections."""
 
     ledger: NonsenseLedger = field(factory=NonsenseLedger)
     long_texts: LongTexts = field(factory=LongTexts)
 
 
 class _NotRead(Exception):
-    """Its sender has lost its turn."""
+    """The sender lost its right to long frames while this one was being read."""
 
 
 @frozen(kw_only=True)
 class ConnectionLoad:
-    """What a connection is busy with."""
+    """A connection's load when a command arrives; the limits depend on it."""
 
     is_greeted: bool
     in_flight: int
@@ -47,7 +47,7 @@ class ConnectionLoad:
 
 
 class CommandReader:
-    """Decodes, counts and rejects."""
+    """Decodes, counts and rejects the frames of one connection."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class CommandReader:
         shared: SharedReading,
         sender: Callable[[], Sender],
     ) -> None:
-        """``sender`` says whose frames these are, as far as it is known by now."""
+        """``sender`` returns the sender of the frames, so far as known by then."""
         now = trio.current_time()
         self._shared = shared
         self._sender = sender
@@ -69,9 +69,9 @@ class CommandReader:
         self._refusals = SlidingWindowCounter(REFUSALS, WINDOW_SECONDS)
 
     async def read(self, frame: str | bytes, load: Callable[[], ConnectionLoad]) -> ReceivedCommand | None:
-        """The command in a frame, or None if the frame was answered here.
+        """Return the command in a frame, or None if the frame was answered here.
 
-        A long one takes its time: ``load`` is asked once it is read. Cancelled, nothing is answered.
+        Decoding a long frame takes several steps, so ``load`` is called after it. Nothing is answered if cancelled.
         """
         if isinstance(frame, bytes):
             self._transport.close_soon(CloseCode.NOT_THIS_PROTOCOL, "binary frames are not part of this protocol")
@@ -91,7 +91,7 @@ class CommandReader:
         return self._judge(command, load(), trio.current_time())
 
     async def _command(self, frame: str) -> ReceivedCommand:
-        """Raises `ProtocolFault`; `_NotRead` for a long frame of a sender of nonsense."""
+        """Decode a frame. Raises `ProtocolFault`, and `_NotRead` for a long frame from a sender of nonsense."""
         if is_long(frame):
             self._check_turn()
         command = await self._shared.long_texts.read(frame, command_in_steps(frame), self._check_turn)
@@ -135,7 +135,7 @@ class CommandReader:
                 self._replies.reply(command_id, "pong", payload)
                 return False
             case Hello() if load.is_greeted:
-                self._replies.error(command_id, ErrorCode.CONFLICT, "hello was already said")
+                self._replies.error(command_id, ErrorCode.CONFLICT, "hello was already sent")
                 self._transport.close_soon(CloseCode.TOO_MANY, "a second hello")
                 return False
         if load.in_flight >= limits.commands_in_flight:

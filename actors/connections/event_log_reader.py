@@ -29,33 +29,33 @@ ACK_SECONDS = 1.0
 ACK_EVENTS = 64
 RETRY_SECONDS = 0.5
 FRAME_BYTES = 200
-"""What a frame has besides its event's data, about."""
+"""Approximate size of a frame without its event's data."""
 
 Counts = Callable[[str], Awaitable[dict[str, int]]]
 
 
 async def no_counts(_: str) -> dict[str, int]:
-    """Of a server that keeps neither tasks nor notifications."""
+    """Return zero counts, for a server without tasks and notifications."""
     return {"unread": 0, "task_count": 0}
 
 
 @frozen(kw_only=True)
 class EventLog:
-    """What a connection needs of storage and of the rooms behind the events; written down by the application."""
+    """Access to the event log for connections. The composition root supplies the services that publish events."""
 
     storage: Storage
     open: Callable[[str], Awaitable[str]]
-    """Client id → epoch of its log, begun if there is none."""
+    """Client id → epoch of its log, which is created if missing."""
     page: Callable[[str, int], Awaitable[LogPage]]
-    """(client id, after seq) → the next events, and where the log stands."""
+    """(client id, after seq) → the next events and the state of the log."""
     counts: Counts = no_counts
     """Client id → `unread` and `task_count` for a snapshot."""
     ack_to: ActorRef[AckNoted | DeviceBegan] | None = None
-    """Is told of every acknowledgement that is on disk, and of devices that begin at the head."""
+    """Notified of every stored acknowledgement, and of devices that begin at the head."""
 
 
 class EventLogReader:
-    """Everything that one connection knows of its client's log."""
+    """Delivers one client's event log to one connection."""
 
     def __init__(
         self, transport: WebSocketTransport, replayer: Replayer, log: EventLog, spawn: Callable[..., trio.CancelScope]
@@ -79,7 +79,7 @@ class EventLogReader:
     async def begin(
         self, client_id: str, device_id: str, point: tuple[str, int] | None, *, is_alone: bool
     ) -> ResumeResult | None:
-        """Stand at the log's head, or where the client left it. Raises `CommandRefused`, `RuntimeFault`.
+        """Begin at the log's head, or after the client's ``point``. Raises `CommandRefused`, `RuntimeFault`.
 
         Nothing is passed on before `open`. ``is_alone``: the device has no other connection.
         """
@@ -96,7 +96,7 @@ class EventLogReader:
         return await self._stand(page, *point)
 
     async def resume(self, epoch: str, seq: int) -> ResumeResult:
-        """Go on after ``seq``; call `open` when the answer was sent. Raises `CommandRefused`, `RuntimeFault`."""
+        """Continue after ``seq``; call `open` once the reply has been sent. Raises `CommandRefused`, `RuntimeFault`."""
         self._is_open = False
         try:
             return await self._stand(await self._log.page(self._device.client_id, seq), epoch, seq)
@@ -120,20 +120,20 @@ class EventLogReader:
             self._notify(DeviceBegan(client_id=device.client_id, device_id=device.device_id, seq=page.head))
 
     def open(self) -> None:
-        """The answer was sent: whatever the log has after the position follows."""
+        """Start passing on the events after the cursor. Call once the reply has been sent."""
         self._is_open = True
         self._read()
 
     # --- events -----------------------------------------------------------------------------------
 
     def take(self, events: tuple[StoredEvent, ...]) -> None:
-        """Live events."""
+        """Take live events."""
         if not self._is_open:
             return  # `open` reads the log
         for event in events:
             match self.cursor.judge(event):
                 case Next.SEND if not self._transport.send_queue.has_room(len(event.data) + FRAME_BYTES):
-                    # The log has it, and everything after it.
+                    # This event and all later ones are in the log.
                     self.cursor.is_stale = True
                     self._read()
                 case Next.SEND:
@@ -148,7 +148,7 @@ class EventLogReader:
                     pass
 
     def poll(self) -> None:
-        """There may be events that nobody told of."""
+        """Look for events that were not announced."""
         if self._is_open:
             self.cursor.is_stale = True
             if self.cursor.is_paced:
@@ -157,10 +157,10 @@ class EventLogReader:
                 self._read()
 
     def subscribe(self, subscription: Subscribe) -> None:
-        """What the device wants from now on. What waited under the old pace comes at once."""
+        """Apply the device's new subscription. Events held back by the old pace are sent at once."""
         self.cursor.subscription = subscription
         if self._later is not None:
-            # Else what comes next would wait for the end of the old pace's pause.
+            # Otherwise the next events would wait for the old pace's pause to end.
             self._later.cancel(reason="the pace has changed")
             self._later = None
         if self._is_open and self.cursor.is_stale:
@@ -181,7 +181,7 @@ class EventLogReader:
         self._read()
 
     async def _pull(self) -> bool:
-        """Pass one page on; whether there may be another."""
+        """Pass on one page; True if there may be another."""
         cursor = self.cursor
         cursor.is_stale = False
         epoch, after = cursor.epoch, cursor.seq
@@ -195,10 +195,10 @@ class EventLogReader:
             return True  # resumed elsewhere meanwhile
         if not can_resume(page, epoch, after):
             if page.epoch != epoch or after > page.head:
-                # Another log: its numbers would say something else of what the client has.
+                # A different log: its numbers do not relate to the events that the client has.
                 self._transport.close_soon(CloseCode.TOO_SLOW, "the log has forgotten what comes next")
                 return False
-            # Who reads is not cut: the numbers of what follows say that some is missing, and a resume what to do.
+            # A client that reads is not cut: the sequence numbers show the gap, and a resume tells how to close it.
             cursor.skip_forgotten(page.oldest)
         if page.events:
             self._pass_on(page.events)
@@ -223,8 +223,8 @@ class EventLogReader:
     # --- acknowledgements -------------------------------------------------------------------------
 
     def acknowledge(self, seq: int) -> None:
-        """The client has everything up to ``seq``; kept within a second, or at once with the 64th."""
-        seq = min(seq, self.cursor.seq)  # nobody can have what was never sent
+        """Note that the client has everything up to ``seq``. Stored within a second, or at once with every 64th."""
+        seq = min(seq, self.cursor.seq)  # a client cannot have what was never sent
         if seq <= self._acked:
             return
         self._acked = seq
@@ -248,7 +248,7 @@ class EventLogReader:
         await self.store_acknowledged()
 
     async def store_acknowledged(self) -> None:
-        """Keep what was acknowledged and is not on disk yet."""
+        """Store the newest acknowledgement if it is not on disk yet."""
         seq = self._acked
         if seq <= self._acked_stored:
             return
@@ -256,7 +256,7 @@ class EventLogReader:
         try:
             await self._log.storage.transact(STORE_ACKNOWLEDGEMENT, command, client_id=self._device.client_id)
         except (CommandRefused, RuntimeFault) as error:
-            # Cumulative: the next one says the same and more.
+            # Acknowledgements are cumulative: the next one covers this one.
             _log.warning("acknowledgement not stored", connection=self._transport.name, error=str(error))
             return
         self._acked_stored = max(self._acked_stored, seq)
@@ -275,4 +275,4 @@ class EventLogReader:
             try:
                 self._log.ack_to.tell_nowait(message)
             except SendFault as error:
-                _log.debug("acknowledgement not told", error=str(error))
+                _log.debug("acknowledgement not delivered", error=str(error))

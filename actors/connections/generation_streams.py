@@ -34,13 +34,13 @@ from runtime import ActorDead, ActorRef, Context, Request, RuntimeFault
 __all__ = ["GenerationStreams", "new_stream_name"]
 
 START_SECONDS = 35.0
-"""Longer than the inference room's own deadline for encoding a prompt, so that its answer is the one told."""
+"""Longer than the inference service's own deadline for encoding a prompt, so that the client gets its answer."""
 FOLLOW_SECONDS = 10.0
 SNAPSHOT_BYTES = 512 * 1024
-"""Of the texts of all snapshots in one answer: it stays well within a frame."""
+"""Limit on the snapshot texts of one reply together, so that it fits into a frame."""
 EVENT_BYTES = 512
 LOGPROB_BYTES = 4096
-"""Of one token with twenty alternatives."""
+"""Size of one token with twenty alternatives."""
 RECOVERY_PAUSE_SECONDS = 0.05
 RECOVERY_SECONDS = 30.0
 
@@ -48,12 +48,12 @@ Ask = Callable[[str], Request[GenerationStarted]]
 
 
 def new_stream_name() -> str:
-    """Of no stream there ever was."""
+    """Return a new random stream name."""
     return f"s-{secrets.token_hex(8)}"
 
 
 class GenerationStreams:
-    """By name of the stream. All but the asks is synchronous."""
+    """The streams of one connection by name. Everything but asking other actors is synchronous."""
 
     def __init__(
         self,
@@ -62,28 +62,28 @@ class GenerationStreams:
         inference: ActorRef[InferenceRequest],
         context: Context,
     ) -> None:
-        """``context`` is the connection's, which is told when the inference actor is lost."""
+        """``context`` is the connection's; it is notified when the inference actor goes down."""
         self._transport = transport
         self._replayer = replayer
         self._inference = inference
         self._context = context
         self._streams: dict[str, StreamConsumer] = {}
         self.client_id = ""
-        """Whose streams they are, from the hello on."""
+        """The client that owns the streams; set by `hello`."""
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def of_command(self, command_id: str) -> StreamConsumer | None:
-        """The stream that answers a command of this device."""
+        """Return the stream that answers a command of this device."""
         return next((one for one in self._streams.values() if one.command_id == command_id), None)
 
     # --- beginning --------------------------------------------------------------------------------
 
     async def start(self, service: ActorRef[Any], command_id: str, ask: Ask) -> tuple[StreamConsumer, bool]:
-        """Have a room start a stream whose events come here, and whether the command had been accepted before.
+        """Start a stream whose events come here. Returns it, and True if the command had already been accepted.
 
-        Raises what the room refuses with, `RuntimeFault`. `accept` passes its events on.
+        Raises the service's own rejection or `RuntimeFault`. `accept` starts passing the events on.
         """
         name = new_stream_name()
         consumer = self._streams[name] = StreamConsumer(stream=name, command_id=command_id)
@@ -101,7 +101,7 @@ class GenerationStreams:
         return consumer, started.is_repeat
 
     async def _ask_until_there(self, service: ActorRef[Any], request: Request[GenerationStarted]) -> GenerationStarted:
-        """A room lost while it was accepting is asked again: same id, same seed, same answer."""
+        """Ask, and ask again while the service restarts. Id and seed stay the same, and so does the answer."""
         deadline = trio.current_time() + RECOVERY_SECONDS
         begun: ActorDead | None = None
         while True:
@@ -110,14 +110,14 @@ class GenerationStreams:
             except ActorDead as dead:
                 begun = dead if dead.has_begun else begun
                 if trio.current_time() > deadline:
-                    # An earlier try may have been carried out, whatever became of the last one.
+                    # An earlier attempt may have been carried out, whatever happened to the last one.
                     raise begun or dead from None
-                # It is being started again; there is nothing to wait on but its being there.
+                # Nothing signals that the service is up again, so poll.
                 await trio.sleep(RECOVERY_PAUSE_SECONDS)
                 self._context.monitor(self._inference)
 
     async def _join(self, started: GenerationStarted, command_id: str) -> StreamConsumer:
-        """The same command had been accepted before: its stream, from the first event."""
+        """Join the stream of a command that had already been accepted, from its first event."""
         consumer = self._streams.get(started.stream)
         if consumer is None:
             consumer = self._streams[started.stream] = StreamConsumer(stream=started.stream)
@@ -129,7 +129,7 @@ class GenerationStreams:
         return consumer
 
     def accept(self, consumer: StreamConsumer, *, is_repeat: bool) -> None:
-        """`accepted` was sent: pass on what came meanwhile and all that comes."""
+        """Pass on the events that came meanwhile and those to come. Call once `accepted` has been sent."""
         if is_repeat:
             self._replayer.want(consumer.stream, lambda: self._pull(consumer))
             return
@@ -140,11 +140,11 @@ class GenerationStreams:
     async def resume(
         self, device_id: str, stream: str, epoch: str, seq: int, *, snapshot_bytes: int = SNAPSHOT_BYTES
     ) -> tuple[ResumeResult, Callable[[], None]]:
-        """Go on with a stream after ``seq``. The second value is to be called when the answer was sent.
+        """Resume a stream after ``seq``. Call the returned function once the reply has been sent.
 
-        The text of a snapshot that takes more than ``snapshot_bytes`` as JSON comes as events instead.
+        If the snapshot's text takes more than ``snapshot_bytes`` as JSON, it comes as events instead.
         """
-        # Known before the ask, because live events may come before its answer does.
+        # Registered before the ask, because live events may overtake its answer.
         was_followed = stream in self._streams
         consumer = self._streams.setdefault(stream, StreamConsumer(stream=stream))
         consumer.is_ready = False
@@ -162,7 +162,7 @@ class GenerationStreams:
             )
         except BaseException:
             if was_followed:
-                # It goes on as if nobody had asked; what came meanwhile was kept.
+                # The stream continues as before; events that came meanwhile were buffered.
                 self._make_ready(consumer)
             else:
                 self._streams.pop(stream, None)
@@ -170,14 +170,14 @@ class GenerationStreams:
         snapshot: dict[str, Any] | None = None
         if followed.snapshot is not None:
             if len(encode([followed.snapshot.text])) > snapshot_bytes:
-                # All of it comes as events then, from the first on.
+                # Replay the whole stream as events instead.
                 nothing = StreamSnapshot(seq=0, text="", state=followed.snapshot.state)
                 followed = attrs.evolve(followed, snapshot=nothing, events=(), is_live=False)
             snapshot = {"epoch": followed.epoch, **unstructure(followed.snapshot)}
         result = ResumeResult(stream=stream, resumed=followed.resumed, head=followed.head, snapshot=snapshot)
         if followed.is_live and not followed.events and followed.recovery is None:
             self._streams.pop(stream, None)
-            return result, lambda: None  # over, and the client has all of it; or never heard of
+            return result, lambda: None  # finished, and the client has all of it; or unknown
         consumer.epoch, consumer.recovery = followed.epoch, followed.recovery
         if followed.key is not None and followed.key.device_id == device_id:
             consumer.command_id = followed.key.command_id
@@ -186,12 +186,12 @@ class GenerationStreams:
         return result, lambda: self._after_answer(consumer, followed)
 
     def _after_answer(self, consumer: StreamConsumer, followed: Subscribed) -> None:
-        # Of many streams that are resumed at once, one page at a time.
+        # When many streams are resumed at once, page them one at a time.
         if self._transport.send_queue.replayed or self._take_page(consumer, followed):
             self._want(consumer)
 
     async def _pull(self, consumer: StreamConsumer) -> bool:
-        """One more page; whether there may be another."""
+        """Fetch one more page; True if there may be another."""
         if self._streams.get(consumer.stream) is not consumer or consumer.has_lost_owner:
             return False
         consumer.take_early()
@@ -207,19 +207,19 @@ class GenerationStreams:
                 timeout=FOLLOW_SECONDS,
             )
         except ActorDead:
-            return False  # `recover` goes on with it
+            return False  # `recover` continues the stream
         except (GenerationRefused, RuntimeFault) as error:
             self._pass_on(consumer, consumer.failure(error))
             return False
         if self._streams.get(consumer.stream) is not consumer:
             return False
         if not followed.resumed:
-            self._pass_on(consumer, consumer.failure(RuntimeError("the stream cannot be gone on with; resume it")))
+            self._pass_on(consumer, consumer.failure(RuntimeError("the stream cannot be continued; resume it")))
             return False
         return self._take_page(consumer, followed)
 
     def _take_page(self, consumer: StreamConsumer, followed: Subscribed) -> bool:
-        """Pass a page on; whether more is to be fetched."""
+        """Pass on a page; True if there is more to fetch."""
         if self._streams.get(consumer.stream) is not consumer:
             return False
         for event in followed.events:
@@ -243,27 +243,27 @@ class GenerationStreams:
     # --- events -----------------------------------------------------------------------------------
 
     def take(self, event: GenerationEvent) -> None:
-        """A live event: pass it on if it is the next one of a stream that is followed."""
+        """Take a live event and pass it on if it is the next one of its stream."""
         consumer = self._streams.get(event.stream)
         if consumer is None:
             return
         if not consumer.is_ready:
-            # What is told before the page is asked for will be in it.
+            # An event published before the page is requested will be in the page.
             if not self._replayer.is_wanted(consumer.stream):
                 consumer.keep_early(event)
             return
         if consumer.seq >= event.seq:
-            return  # told again by the successor of an owner that was lost
+            return  # repeated by the successor of a lost inference actor
         if self._transport.send_queue.has_room(_size(event)):
             self._pass_on(consumer, event)
         else:
-            self._want(consumer)  # the inference actor keeps it and everything after it
+            self._want(consumer)  # the inference actor retains this event and all later ones
 
     def _pass_on(self, consumer: StreamConsumer, event: GenerationEvent) -> None:
         if consumer.take(event):
             self._put(consumer, event, is_replayed=False)
         elif event.seq > consumer.seq:
-            self._want(consumer)  # the mailbox had no room for one before it
+            self._want(consumer)  # an earlier event did not fit into the mailbox
 
     def _put(self, consumer: StreamConsumer, event: GenerationEvent, *, is_replayed: bool) -> None:
         envelope: dict[str, Any] = {"type": "token", "stream": event.stream, "seq": event.seq, "time": wire_time()}
@@ -295,7 +295,7 @@ class GenerationStreams:
             self._replayer.forget(event.stream)
 
     def end_all(self) -> None:
-        """The server stops: say so of each answer that no server after this one goes on with. It is the last event here."""
+        """End every stream that will not survive the restart of the server with a `failed` event. Call last."""
         stopped = GenerationRefused(ErrorCode.SHUTTING_DOWN, UNFINISHED)
         for consumer in list(self._streams.values()):
             if consumer.ends_with_server:
@@ -304,11 +304,11 @@ class GenerationStreams:
     # --- a lost owner -----------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Ask the new inference actor to go on with each stream, from the last text that came here."""
+        """Ask the restarted inference actor to continue each stream after the last text that came here."""
         for consumer in list(self._streams.values()):
             request = consumer.restart(self._context.self_ref)
             if request is None or consumer.has_lost_owner:
-                continue  # still being accepted: who asked for it asks again
+                continue  # still being accepted: the pending ask is repeated
             consumer.has_lost_owner = True
             consumer.is_ready = False
             try:
@@ -328,7 +328,7 @@ class GenerationStreams:
 
 
 def _size(event: GenerationEvent) -> int:
-    """What it takes in the send queue, at most."""
+    """Upper bound on the event's size in the send queue."""
     if isinstance(event, GenerationTokens):
         return EVENT_BYTES + 4 * len(event.text) + LOGPROB_BYTES * len(event.logprobs or ())
     return EVENT_BYTES

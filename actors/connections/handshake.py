@@ -1,7 +1,7 @@
-"""The opening handshake of a WebSocket as RFC 6455 (4.2) and RFC 9112 want it: bytes to an offer or to a refusal. Pure.
+"""The opening handshake of a WebSocket (RFC 6455, 4.2; RFC 9112): parses bytes into an `Offer` or a `Refusal`. No I/O.
 
-h11 takes the head apart; what it says is judged here, in one place, and every refusal is an HTTP answer that tells why.
-wsproto's own handshake takes keys of any kind, the last of several lines and hosts that nobody can read.
+h11 parses the request head; all checks of its contents are here, and every refusal is an HTTP response that gives
+the reason. wsproto's own handshake accepts any key, takes the last of repeated headers, and accepts malformed hosts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from attrs import field, frozen
 __all__ = ["HEAD_BYTES", "HandshakeReader", "Offer", "Refusal", "switching"]
 
 HEAD_BYTES = 16 * 1024
-"""Of one request: its address and all its headers."""
+"""Limit on the request line and all headers together."""
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
 _LATIN = "latin-1"
-"""Any byte is a character of it, so that what a client sent can be told back."""
+"""Maps every byte to a character, so that the client's own text can be echoed."""
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  RFC 9110's word for a word
 _TOKEN_FORM = re.compile(_TOKEN)
@@ -34,28 +34,28 @@ _PROTOCOL = re.compile(rf"({_TOKEN})(?:/{_TOKEN})?")
 _PARAMETER = rf'\s*;\s*{_TOKEN}(?:\s*=\s*(?:{_TOKEN}|"{_TOKEN}"))?'
 _EXTENSION = re.compile(rf"{_TOKEN}(?:{_PARAMETER})*")
 _SPLIT = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
-"""Commas that are not within quotes."""
+"""Commas outside quotes."""
 _FOLD = re.compile(rb"\n[ \t]")
 _AUTHORITY_FORM = re.compile(r"(?i:(https?|wss?))://([^/?#]*)([^#]*)")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::[0-9]*)?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SINGLE = ("sec-websocket-key", "sec-websocket-version", "origin", "host", "authorization", "x-api-key", "x-client-id")
-"""Headers of which one request has one line: which of two counts would be anybody's guess."""
+"""Headers that must not be repeated, because it would be unclear which one counts."""
 
 
 @frozen
 class Refusal:
-    """Why there is no WebSocket, as the HTTP answer that says so and ends the connection."""
+    """Rejects a handshake with an HTTP response that closes the connection."""
 
     status: int
     reason: str
     """One sentence for a person."""
     headers: tuple[tuple[str, str], ...] = ()
     has_body: bool = True
-    """False in answer to HEAD."""
+    """False in response to HEAD."""
 
     def encode(self) -> bytes:
-        """The whole answer."""
+        """Return the whole response."""
         body = f"{self.reason}\n".encode()
         lines = [
             f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}",
@@ -72,23 +72,23 @@ class Refusal:
 
 @frozen(kw_only=True)
 class Offer:
-    """A handshake that keeps the rules; whether it is taken is for the access actor and the path to say."""
+    """A valid handshake. The access actor and the path decide whether to accept it."""
 
     path: str
-    """With its escapes undone; what they stand for need not be UTF-8."""
+    """Percent-decoded; need not be UTF-8."""
     query: str = field(repr=False)
     host: str
-    """Of the target where that is a whole address (RFC 9112, 3.2.2), else of the header."""
+    """From the target if that is an absolute URL (RFC 9112, 3.2.2), else from the header."""
     origin: str | None
     key: str = field(repr=False)
     subprotocols: tuple[str, ...]
     """In the client's order of preference."""
     rest: bytes = field(default=b"", repr=False)
-    """What came behind the head."""
+    """Bytes received after the head."""
 
 
 def switching(offer: Offer, subprotocol: str | None) -> bytes:
-    """The answer that takes an offer; extensions are never agreed on."""
+    """Return the response that accepts an offer. Extensions are never negotiated."""
     accept = base64.b64encode(hashlib.sha1(offer.key.encode() + _GUID, usedforsecurity=False).digest()).decode()
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -103,7 +103,7 @@ def switching(offer: Offer, subprotocol: str | None) -> bytes:
 
 
 class HandshakeReader:
-    """Takes bytes until the head of a request is whole."""
+    """Collects bytes until a request head is complete."""
 
     def __init__(self) -> None:
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
@@ -111,11 +111,11 @@ class HandshakeReader:
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything has come."""
+        """True once any bytes have been received."""
         return bool(self._head)
 
     def receive(self, data: bytes) -> Offer | Refusal | None:
-        """What comes of the bytes so far; None while the head is not whole."""
+        """Parse more bytes; None while the head is incomplete."""
         if not self._head:
             data = data.lstrip(b"\r\n")  # empty lines before a request are ignored (RFC 9112, 2.2)
         self._head += data
@@ -123,11 +123,11 @@ class HandshakeReader:
             self._parser.receive_data(data)
             event = self._parser.next_event()
         except h11.RemoteProtocolError as error:
-            return Refusal(error.error_status_hint, f"this is no request of HTTP/1.1: {_of_h11(error)}")
+            return Refusal(error.error_status_hint, f"not a valid HTTP/1.1 request: {_reason_of(error)}")
         if event is h11.NEED_DATA:
             return None
         if not isinstance(event, h11.Request):
-            return Refusal(400, "this is no request of HTTP/1.1")
+            return Refusal(400, "not a valid HTTP/1.1 request")
         rest = bytes(self._parser.trailing_data[0])
         head = bytes(self._head[: len(self._head) - len(rest)])
         verdict = _judge(event, head, rest)
@@ -136,13 +136,13 @@ class HandshakeReader:
         return verdict
 
 
-def _of_h11(error: h11.RemoteProtocolError) -> str:
-    """Its words without what the client sent."""
+def _reason_of(error: h11.RemoteProtocolError) -> str:
+    """Return the message without the client's own text."""
     return str(error).partition(":")[0].partition("{")[0].strip()
 
 
 def _judge(request: h11.Request, head: bytes, rest: bytes) -> Offer | Refusal:
-    """Every MUST of RFC 6455, 4.2.1, in the order in which a person would want to hear of them."""
+    """Check every MUST of RFC 6455, 4.2.1, the most helpful message first."""
     headers: dict[str, list[str]] = {}
     for name, value in request.headers:
         headers.setdefault(name.decode(_LATIN).lower(), []).append(value.decode(_LATIN))
@@ -156,19 +156,19 @@ def _judge(request: h11.Request, head: bytes, rest: bytes) -> Offer | Refusal:
 
 
 def _problem_of_message(request: h11.Request, head: bytes, headers: Mapping[str, list[str]]) -> Refusal | None:
-    """What no request may have, whatever it is for."""
+    """Check the rules that hold for any request."""
     if len(head) > HEAD_BYTES:
-        return Refusal(431, f"the head may have {HEAD_BYTES} bytes")
+        return Refusal(431, f"the request head must not exceed {HEAD_BYTES} bytes")
     major, minor = request.http_version.split(b".")
     if major != b"1" or minor == b"0":
-        return Refusal(505, "a WebSocket begins with a request of HTTP/1.1")
+        return Refusal(505, "a WebSocket handshake needs HTTP/1.1")
     if _FOLD.search(head):
-        return Refusal(400, "a header may not go on in a second line")
+        return Refusal(400, "a header must not be folded over several lines")
     for name in _SINGLE:
         if len(headers.get(name, ())) > 1:
-            return Refusal(400, f"{name} may be there once, not {len(headers[name])} times")
+            return Refusal(400, f"{name} must occur once, not {len(headers[name])} times")
     if "transfer-encoding" in headers or headers.get("content-length", ["0"]) != ["0"]:
-        return Refusal(400, "this request may have no body")
+        return Refusal(400, "a WebSocket handshake must not have a body")
     host = headers.get("host", [""])[0]
     if not host.isascii():
         return Refusal(400, "Host must be ASCII; a name in other letters is written as `xn--…`")
@@ -178,9 +178,9 @@ def _problem_of_message(request: h11.Request, head: bytes, headers: Mapping[str,
 
 
 def _problem_of_upgrade(method: str, headers: Mapping[str, list[str]]) -> Refusal | None:
-    """Whether it asks for a WebSocket, of the version that is spoken here, with a key that is one."""
+    """Check that the request asks for a WebSocket of the supported version with a valid key."""
     if method != "GET":
-        return Refusal(405, f"a WebSocket begins with GET, not {method[:16]}", (("Allow", "GET"),))
+        return Refusal(405, f"a WebSocket handshake must use GET, not {method[:16]}", (("Allow", "GET"),))
     wanted = [_PROTOCOL.fullmatch(one) for one in _elements(headers.get("upgrade", []))]
     if not any(one is not None and one[1].lower() == "websocket" for one in wanted):
         return _upgrade_required("this port speaks WebSocket: Upgrade must name websocket")
@@ -200,32 +200,32 @@ def _problem_of_upgrade(method: str, headers: Mapping[str, list[str]]) -> Refusa
 
 
 def _problem_of_lists(headers: Mapping[str, list[str]]) -> Refusal | None:
-    """Whether subprotocols and extensions are written as RFC 6455 (4.3) says; each may come in several lines."""
+    """Check the syntax of subprotocols and extensions (RFC 6455, 4.3); each may come in several lines."""
     subprotocols = _elements(headers.get("sec-websocket-protocol", []))
     if "sec-websocket-protocol" in headers and not subprotocols:
-        return Refusal(400, "Sec-WebSocket-Protocol names nothing")
+        return Refusal(400, "Sec-WebSocket-Protocol is empty")
     if not all(_TOKEN_FORM.fullmatch(one) for one in subprotocols):
-        return Refusal(400, "Sec-WebSocket-Protocol holds what is no token")
+        return Refusal(400, "Sec-WebSocket-Protocol holds an invalid token")
     if len(set(subprotocols)) < len(subprotocols):
         return Refusal(400, "Sec-WebSocket-Protocol names one subprotocol twice")
     extensions = _elements(headers.get("sec-websocket-extensions", []))
     if not all(_EXTENSION.fullmatch(one) for one in extensions):
-        return Refusal(400, "Sec-WebSocket-Extensions holds what is no extension")
+        return Refusal(400, "Sec-WebSocket-Extensions holds an invalid extension")
     return None
 
 
 def _offer(target: str, headers: Mapping[str, list[str]], rest: bytes) -> Offer | Refusal:
-    """The request's target, as a path or as a whole address."""
+    """Parse the request target, which is a path or an absolute URL."""
     host, resource = headers["host"][0], target
     if not target.startswith("/"):
         found = _AUTHORITY_FORM.fullmatch(target)
         if found is None or not _HOST.fullmatch(found[2]):
-            return Refusal(400, "the request's target must be a path, or an address of http or https")
+            return Refusal(400, "the request target must be a path or an absolute http or https URL")
         host, resource = found[2], found[3] if found[3].startswith("/") else f"/{found[3]}"
     if "#" in resource:
-        return Refusal(400, "the request's target may have no fragment")
+        return Refusal(400, "the request target must not have a fragment")
     if _BAD_ESCAPE.search(resource):
-        return Refusal(400, "a `%` in the request's target must be followed by two hexadecimal digits")
+        return Refusal(400, "a `%` in the request target must be followed by two hexadecimal digits")
     path, _, query = resource.partition("?")
     origin = headers.get("origin")
     return Offer(
@@ -240,7 +240,7 @@ def _offer(target: str, headers: Mapping[str, list[str]], rest: bytes) -> Offer 
 
 
 def _elements(lines: list[str]) -> list[str]:
-    """Of a list that may come in several lines, whose empty elements mean nothing (RFC 9110, 5.3 and 5.6.1)."""
+    """Return the non-empty elements of a list that may come in several lines (RFC 9110, 5.3 and 5.6.1)."""
     return [one.strip(" \t") for one in _SPLIT.split(",".join(lines)) if one.strip(" \t")]
 
 
@@ -252,7 +252,7 @@ def _is_key(text: str) -> bool:
 
 
 def _upgrade_required(reason: str) -> Refusal:
-    """RFC 9110, 15.5.22, and RFC 6455, 4.2.2: with what would be spoken."""
+    """Name the protocol and version to upgrade to (RFC 9110, 15.5.22; RFC 6455, 4.2.2)."""
     return Refusal(
         426,
         reason,

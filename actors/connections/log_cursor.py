@@ -1,8 +1,8 @@
-"""A cursor in a client's event log: which event is next, and how frames cover it. Pure.
+"""A cursor in a client's event log: decides which event is next and which events each frame covers. No I/O.
 
-Events reach a connection in two ways, told live or read from the log in pages. One number decides about both: the
-last event that this connection has passed on or passed over. What is not the next one is never passed on; it is
-either known already, or says that the log must be read.
+Events reach a connection live or in pages read from the log. One number governs both: the last event that this
+connection has sent or skipped. Only the next event is ever sent; any other is either known already or shows that the
+log must be read.
 """
 
 from __future__ import annotations
@@ -20,60 +20,60 @@ from protocol.events import Priority
 __all__ = ["LogCursor", "Next", "can_resume"]
 
 SKIPPED_KEPT = 1000
-"""As many events as a log keeps: nobody asks what became of older ones."""
+"""As many events as a log retains: nothing asks about older ones."""
 
 
 class Next(enum.Enum):
-    """What is to be done about a live event."""
+    """Action for a live event."""
 
     NOTHING = "nothing"
-    """It is known, or the log is being read already."""
+    """The event is known, or the log is being read already."""
     SEND = "send"
-    """It is the next one."""
+    """It is the next one: send it."""
     READ = "read"
-    """The log must be read, now."""
+    """Read the log now."""
     READ_LATER = "read later"
-    """The log is to be read when the subscription's pace allows."""
+    """Read the log when the subscription's pace allows."""
 
 
 def can_resume(page: LogPage, epoch: str, seq: int) -> bool:
-    """Whether all after ``seq`` can be told from this log."""
+    """True if the log holds everything after ``seq``."""
     return epoch == page.epoch and page.oldest - 1 <= seq <= page.head
 
 
 @define
 class LogCursor:
-    """How far one connection is in its client's log."""
+    """Position of one connection in its client's log."""
 
     epoch: str = ""
     seq: int = 0
-    """Last event passed on or passed over."""
+    """Last event sent or skipped."""
     covered: int = 0
-    """Last event that a frame covered; what was passed over since is covered by the next frame."""
+    """Last event that a frame covered; the next frame covers the events skipped since."""
     begun: int = 0
-    """Where this connection began, or was resumed: what came before, others sent."""
+    """Where this connection began or was resumed; other connections sent what came before."""
     skipped: tuple[int, ...] = ()
-    """Events since then that the subscription left out, the newest of them."""
+    """The newest events since ``begun`` that the subscription filtered out."""
     is_reading: bool = False
-    """Pages are being read; live events only say that there is more."""
+    """Pages are being read; live events only show that there is more."""
     is_stale: bool = False
-    """There may be more in the log than was read."""
+    """The log may hold more than was read."""
     subscription: Subscribe = field(factory=Subscribe)
     paced_until: float = 0.0
-    """Before this time (Trio clock) a paced subscription gets nothing but what is critical."""
+    """Trio clock: a paced subscription gets only critical events before this time."""
 
     def begin(self, epoch: str, seq: int) -> None:
-        """Stand behind ``seq``, which the client has."""
+        """Begin after ``seq``, which the client has."""
         self.epoch, self.seq, self.covered = epoch, seq, seq
         self.begun, self.skipped = seq, ()
 
     @property
     def is_paced(self) -> bool:
-        """Whether events may be delayed."""
+        """True if the subscription delays events."""
         return self.subscription.batch_ms > 0 or self.subscription.max_events_per_second is not None
 
     def judge(self, event: StoredEvent) -> Next:
-        """What to do about a live event."""
+        """Decide what to do about a live event."""
         if event.seq <= self.seq:
             return Next.NOTHING
         if self.is_reading:
@@ -89,16 +89,16 @@ class LogCursor:
         return Next.SEND
 
     def delay_seconds(self, now: float) -> float:
-        """How long what has just come waits for more, where the subscription is paced."""
+        """Seconds to wait for more events before sending, under a paced subscription."""
         return max(self.subscription.batch_ms / 1000, self.paced_until - now, 0.0)
 
     def sent(self, now: float) -> None:
-        """A frame went out under a paced subscription."""
+        """Note that a frame was sent under a paced subscription."""
         rate = self.subscription.max_events_per_second
         self.paced_until = now if rate is None else now + 1 / rate
 
     def take(self, event: StoredEvent) -> bytes | None:
-        """Pass over or pass on the next event: its frame, or None if the subscription leaves it out."""
+        """Advance over the next event. Returns its frame, or None if the subscription filters it out."""
         self.seq = event.seq
         if not self._wants(event):
             self._skip(event.seq)
@@ -107,7 +107,7 @@ class LogCursor:
         return _frame(event, first)
 
     def take_together(self, events: Sequence[StoredEvent]) -> bytes | None:
-        """Several events, the next ones, as one frame; None if the subscription leaves all out."""
+        """Advance over the next several events. Returns one frame, or None if the subscription filters out all."""
         wanted = [one for one in events if self._wants(one)]
         self._skip(*(one.seq for one in events if not self._wants(one)))
         self.seq = events[-1].seq
@@ -122,8 +122,8 @@ class LogCursor:
         return head % (covers, self.covered, wire_time(wanted[-1].time_ms / 1000).encode()) + envelopes + b"]}}"
 
     def skip_forgotten(self, oldest: int) -> None:
-        """Go on with the oldest event that the log still has. No frame covers those before it, so the client sees the gap."""
-        # An acknowledgement of what follows says nothing of what was never sent.
+        """Skip to the oldest event still in the log. No frame covers those before it, so the client sees the gap."""
+        # Acknowledging a later event does not confirm the events that were never sent.
         self._skip(*range(max(self.seq + 1, oldest - SKIPPED_KEPT), oldest))
         self.seq = self.covered = oldest - 1
 

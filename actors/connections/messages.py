@@ -1,4 +1,4 @@
-"""What the connections room takes and tells. Other rooms import this file and nothing else of the room."""
+"""Messages of the connections service. Other services import this module and nothing else of it."""
 
 from __future__ import annotations
 
@@ -34,38 +34,38 @@ __all__ = [
 
 @frozen(kw_only=True)
 class TakeSocket(Request[None]):
-    """To the listener: a socket of another port, whose peer has asked for a WebSocket. Answered, it is the listener's.
+    """To the listener: take over a socket of another port whose peer asked for a WebSocket.
 
-    Until then it belongs to whoever asks, who closes it where the answer is an error.
+    It belongs to the listener once answered; until then to the caller, who closes it if the answer is an error.
     """
 
     stream: trio.SocketStream
     secured: trio.SSLStream[trio.abc.Stream] | None = None
-    """TLS over the socket, whose handshake is over."""
+    """TLS over the socket, with the handshake complete."""
     received: bytes = field(repr=False)
-    """The head of the request, and what came behind it."""
+    """The head of the request, and any bytes after it."""
 
 
 @frozen(kw_only=True)
 class AckNoted:
-    """To the notifications room: a device has confirmed its client's events up to a number, and that is on disk."""
+    """To the notifications service: a device has acknowledged its client's events up to ``seq``; that is on disk."""
 
     client_id: str
     device_id: str
     seq: int
     after: int = 0
-    """Where the connection began that says so: what came since, it has sent itself."""
+    """Where the reporting connection began; it has sent everything since itself."""
     skipped: tuple[int, ...] = ()
-    """Of that, what the device's subscription left out."""
+    """Events since ``after`` that the device's subscription filtered out."""
     subscription: Subscribe = field(factory=Subscribe)
-    """What the device wants: the best that is known of what it was sent before."""
+    """The device's current subscription: the best guess at what it was sent earlier."""
 
 
 @frozen(kw_only=True)
 class DeviceBegan:
-    """To the notifications room: a device stands at the head of its client's log, and was not sent what came before.
+    """To the notifications service: a device began at the head of its client's log and was not sent what came before.
 
-    Told where no other connection of the device is there and none was resumed.
+    Sent if the device has no other connection and did not resume.
     """
 
     client_id: str
@@ -75,7 +75,7 @@ class DeviceBegan:
 
 @frozen(kw_only=True)
 class ChangeSubscription(Request[Subscribe]):
-    """To the registry: what a device wants to be told, from now on; answers what is stored."""
+    """To the registry: change the subscription of a device. Answers the stored subscription."""
 
     client_id: str
     device_id: str
@@ -85,7 +85,7 @@ class ChangeSubscription(Request[Subscribe]):
 
 @frozen(kw_only=True)
 class ReadSubscription(Request[Subscribe]):
-    """To the registry: what a device wants to be told."""
+    """To the registry: read the subscription of a device."""
 
     client_id: str
     device_id: str
@@ -93,20 +93,20 @@ class ReadSubscription(Request[Subscribe]):
 
 @frozen(kw_only=True)
 class Joined:
-    """A connection is known to the registry."""
+    """A connection is registered."""
 
     state: Mapping[str, bytes] = field(repr=False)
-    """First value of each state, encoded."""
+    """Current value of each state, encoded."""
     subscription: Subscribe
     is_alone: bool
-    """No other connection of its device is there."""
+    """The device has no other connection."""
 
 
 @frozen(kw_only=True)
 class Join(Request[Joined]):
-    """A connection has said hello. Where its client has too many, the oldest of its device makes room.
+    """Register a connection that has sent `hello`. If its client has too many, the oldest of the device is displaced.
 
-    Refused with `CommandRefused` (`rate_limited`) where every one of them is the only one of its device.
+    Rejected with `CommandRefused` (`rate_limited`) if each of them is the only connection of its device.
     """
 
     client_id: str
@@ -116,7 +116,7 @@ class Join(Request[Joined]):
 
 @frozen
 class ScheduleKeepalive:
-    """From a connection: remind it in so many seconds to look whether its peer lives."""
+    """From a connection: schedule its next keepalive check."""
 
     connection: str
     seconds: float
@@ -124,7 +124,7 @@ class ScheduleKeepalive:
 
 @frozen(kw_only=True)
 class DeviceConnected:
-    """One device of a client, and how many connections it has."""
+    """A connected device and its number of connections."""
 
     client_id: str
     device_id: str
@@ -133,29 +133,29 @@ class DeviceConnected:
 
 @frozen
 class ListDevices(Request[tuple[DeviceConnected, ...]]):
-    """To the registry: who is connected, in the order of their names."""
+    """To the registry: list the connected devices, ordered by client and device."""
 
 
 @frozen
 class CheckKeepalive:
-    """To a connection: has anything come since the last look?"""
+    """To a connection: check that the peer is alive."""
 
 
 @frozen
 class ClientEvents:
-    """To a connection: committed events of its client, in order; some may come twice."""
+    """To a connection: committed events of its client, in order. Some may be repeated."""
 
     events: tuple[StoredEvent, ...]
 
 
 @frozen
 class ReadLog:
-    """To a connection: something may have been missed."""
+    """To a connection: read the log, because events may have been missed."""
 
 
 @frozen(kw_only=True)
 class StateChanged:
-    """To a connection: the whole newest value of a state, encoded once for all."""
+    """To a connection: the newest value of a state, encoded once for all."""
 
     kind: str
     """`agent_status` or `devices`."""
@@ -165,26 +165,26 @@ class StateChanged:
 
 @frozen
 class SubscriptionChanged:
-    """To a connection: what its device wants to be told has changed."""
+    """To a connection: the subscription of its device has changed."""
 
     subscription: Subscribe
 
 
 @frozen
 class Displaced:
-    """To a connection: a newer one of its client has taken its place."""
+    """To a connection: a newer connection of its client displaces it."""
 
 
 @frozen
 class GoAway:
-    """To a connection: tell the client when to come back."""
+    """To a connection: tell the client when to reconnect."""
 
     retry_after_ms: int
 
 
 ConnectionNews = CheckKeepalive | ClientEvents | ReadLog | StateChanged | SubscriptionChanged | Displaced | GoAway
-"""All that the registry tells a connection."""
+"""Messages from the registry to a connection."""
 RegistryRequest = (
     Join | ScheduleKeepalive | PublishEvents | LogsAdvanced | ChangeSubscription | ReadSubscription | ListDevices
 )
-"""All that others tell the registry."""
+"""Messages to the registry."""

@@ -1,4 +1,4 @@
-"""Limits of one connection: a token bucket for commands and a sliding count of refusals. Pure."""
+"""Limits of one connection: a token bucket for commands and a sliding window for rejections. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["SlidingWindowCounter", "TokenBucket"]
 
 
 class TokenBucket:
-    """``rate`` commands a second, ``burst`` at once."""
+    """Allows ``rate`` commands a second, and bursts of ``burst``."""
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self._rate = rate
@@ -17,7 +17,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> float | None:
-        """None if the command may go; else the seconds after which one may."""
+        """Take one token. Returns None, or the seconds until one is available."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         if self._tokens >= 1:
@@ -27,7 +27,7 @@ class TokenBucket:
 
 
 class SlidingWindowCounter:
-    """How often something happened in the last ``seconds``, up to a limit."""
+    """Counts events in the last ``seconds``, up to a limit."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self._limit = limit
@@ -36,7 +36,7 @@ class SlidingWindowCounter:
         self._times: deque[float] | None = None
 
     def add(self, now: float) -> bool:
-        """Count one; True when the limit is reached."""
+        """Count one event; True when the limit is reached."""
         times = self._times
         if times is None:
             times = self._times = deque(maxlen=self._limit)

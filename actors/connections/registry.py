@@ -1,4 +1,4 @@
-"""The registry of connections: presence, events and states published to them, and one timing wheel for all keepalives."""
+"""The registry of connections: presence, publishing of events and states, and one timing wheel for all keepalives."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 import trio
 from attrs import frozen
 
+from actors.connections.keepalive import TimingWheel
 from actors.connections.messages import (
     ChangeSubscription,
     CheckKeepalive,
@@ -29,7 +30,6 @@ from actors.connections.messages import (
     SubscriptionChanged,
 )
 from actors.connections.store import READ_SUBSCRIPTION, STORE_SUBSCRIPTION, Device, StoreSubscription
-from actors.connections.timing_wheel import TimingWheel
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.refusals import CommandRefused
 from actors.storage.messages import LogsAdvanced, PublishEvents, Storage, StoredEvent
@@ -43,17 +43,17 @@ __all__ = ["ConnectionRegistry", "agent_status"]
 _log = structlog.get_logger("registry")
 
 STATUS_SECONDS = 0.25
-"""The engine is looked at so often while anybody is connected; told is only what changed."""
+"""Interval of the engine's status checks while anybody is connected; only changes are published."""
 STATUS_ASK_SECONDS = 2.0
 GOING_BATCH = 64
 GOING_SECONDS = 2.0
 RETRY_MS = (500, 1500)
-"""Clients come back spread over this time."""
+"""Range over which clients spread their reconnects."""
 
 
 @frozen
 class Tick:
-    """Timer of the wheel."""
+    """Tick of the timing wheel."""
 
 
 @frozen
@@ -64,7 +64,7 @@ class _Member:
 
 
 def agent_status(health: EngineHealth | None) -> dict[str, Any]:
-    """Data of `agent_status`; without ``health`` the inference room is being started again."""
+    """Return the data of `agent_status`; None means the inference service is restarting."""
     if health is None:
         return {"state": "restarting", "queue_depth": 0, "running": 0}
     status: dict[str, Any] = {
@@ -79,7 +79,7 @@ def agent_status(health: EngineHealth | None) -> dict[str, Any]:
 
 
 class ConnectionRegistry(Actor[RegistryRequest | Tick]):
-    """Holds references and counts, no streams: after a restart every connection joins again."""
+    """Holds references and counts but no streams; after a restart every connection joins again."""
 
     mailbox = reject(8192)
 
@@ -95,7 +95,7 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
         self._missed: set[str] = set()
 
     async def started(self) -> None:
-        """Begin to look at the engine and to turn the wheel."""
+        """Start the timing wheel and the engine's status checks."""
         self.context.every(self._wheel.tick_seconds, Tick())
         self.context.spawn(self._watch_engine)
 
@@ -132,7 +132,7 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
         return None
 
     async def down(self, down: Down) -> None:
-        """A connection ended."""
+        """Remove a connection that ended."""
         member = self._members.pop(down.path, None)
         self._wheel.remove(down.path)
         self._missed.discard(down.path)
@@ -145,7 +145,7 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
         self._notify_devices(member.client_id)
 
     async def draining(self) -> None:
-        """Tell all clients that the server goes away: in batches over at most two seconds, in no order."""
+        """Tell all clients that the server is going away, in random batches over at most two seconds."""
         members = list(self._members.values())
         random.shuffle(members)
         batches = [members[at : at + GOING_BATCH] for at in range(0, len(members), GOING_BATCH)]
@@ -156,17 +156,21 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
                 self._notify(member, GoAway(random.randint(*RETRY_MS)))  # noqa: S311  no secret
 
     def snapshot(self) -> dict[str, object]:
-        """Counts."""
+        """Current counts."""
         return {"connections": len(self._members), "clients": len(self._clients), "watched": len(self._wheel)}
 
     # --- presence ----------------------------------------------------------------------------------
 
     async def _join(self, request: Join) -> Joined:
-        """Events are passed on from now on, also while the subscription is read."""
+        """Register a connection. Events are published to it from here on, also while its subscription is read."""
         member = _Member(request.client_id, request.device_id, request.connection)
         path = request.connection.path
         others = self._clients[request.client_id]
-        if path not in others and len(others) >= self._connections_per_client and not self._make_room(request, others):
+        if (
+            path not in others
+            and len(others) >= self._connections_per_client
+            and not self._displace_one(request, others)
+        ):
             raise CommandRefused(
                 ErrorCode.RATE_LIMITED,
                 f"more than {self._connections_per_client} connections of one client id",
@@ -184,10 +188,10 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
             is_alone=is_alone,
         )
 
-    def _make_room(self, request: Join, others: dict[str, _Member]) -> bool:
-        """End the oldest connection of this device, or of the one that has most; False where each has a single one.
+    def _displace_one(self, request: Join, others: dict[str, _Member]) -> bool:
+        """Displace the oldest connection of this device, else of the device with most; False if each has one.
 
-        A phone whose network was cut leaves connections that look alive until they are pinged, and must not be locked out.
+        A phone whose network was cut leaves connections that look alive until they are pinged; it must get in anyway.
         """
         by_device: dict[str, list[_Member]] = {}
         for member in others.values():
@@ -240,7 +244,7 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
         try:
             member.connection.tell_nowait(message)
         except SendFault as error:
-            # Its log has what it missed; it is told to look there as soon as it takes messages again.
+            # The log has what it missed; it is told to read it as soon as its mailbox takes messages again.
             _log.warning("connection overrun", connection=member.connection.path, error=str(error))
             self._missed.add(member.connection.path)
 
@@ -252,7 +256,7 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
             self._notify(self._members[path], ReadLog())
 
     async def _watch_engine(self) -> None:
-        """Tell everybody how the engine is, encoded once, when it changed and not more often than looked."""
+        """Publish the engine's status to all connections when it changes, encoded once, at most once per check."""
         while True:
             await self._has_members.wait()
             try:

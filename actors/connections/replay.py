@@ -1,4 +1,4 @@
-"""Pages of what a client missed, one after the other as the writer takes them, whatever streams they belong to."""
+"""Replays pages of missed events, one at a time as the writer drains them, across all streams of a connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pull = Callable[[], Awaitable[bool]]
 
 
 class Replayer:
-    """Fetches a page only when the last one is with the writer: the client's pace, and never two pages in memory."""
+    """Fetches a page only once the last one is written: the client sets the pace, and memory never holds two pages."""
 
     def __init__(self, transport: WebSocketTransport, spawn: Spawn) -> None:
         self._transport = transport
@@ -21,22 +21,22 @@ class Replayer:
         self._is_running = False
 
     def want(self, stream: str, pull: Pull) -> None:
-        """Have pages of a stream fetched: ``pull`` fetches one and says whether there is more."""
+        """Start fetching pages of a stream. ``pull`` fetches one and returns True if there is more."""
         self._wanted[stream] = pull
         if not self._is_running:
             self._is_running = True
             self._spawn(self._run)
 
     def forget(self, stream: str) -> None:
-        """Fetch no more of it."""
+        """Stop fetching pages of a stream."""
         self._wanted.pop(stream, None)
 
     def is_wanted(self, stream: str) -> bool:
-        """Whether pages of it are still to be fetched."""
+        """True if pages of the stream are still to be fetched."""
         return stream in self._wanted
 
     async def _run(self) -> None:
-        """Until nothing is wanted any more. Streams take turns."""
+        """Run until nothing is wanted any more. Streams take turns."""
         try:
             while self._wanted:
                 await self._transport.replay_drained()

@@ -1,4 +1,4 @@
-"""Replies to commands: exactly one each; errors say what to do."""
+"""Replies to commands, exactly one each. Errors say what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Replies"]
 _log = structlog.get_logger("connection")
 
 WAITING_BYTES = 4 * MAXIMUM_FRAME_BYTES
-"""Of results that are made and wait for the client to read others, besides those in the send queue."""
+"""Limit on results that wait for the client to read earlier ones, in addition to those in the send queue."""
 RETRY_MS = 1000
 
 
@@ -31,18 +31,18 @@ class Replies:
         self._waiting_bytes = 0
 
     def reply(self, command_id: str, kind: str, data: Any) -> None:
-        """The one answer of a command that is carried out."""
+        """Send the only reply of a command that was carried out."""
         frame = self._frame(command_id, kind, data)
         if frame is not None:
             self._transport.put(self._transport.send_queue.put_reply, frame)
 
     async def result(self, command_id: str, value: Any) -> None:
-        """The same for a `result`, which may be large: it waits for the client to read those before it."""
+        """Send a `result`, which may be large, once the client has read enough earlier ones."""
         frame = self._frame(command_id, "result", value)
         if frame is None:
             return
         if self._waiting_bytes + len(frame) > WAITING_BYTES:
-            message = "it was carried out; its answer has no room before those that wait to be read: ask for it again"
+            message = "it was carried out, but too many replies are waiting to be read: read them and ask again"
             self.error(command_id, ErrorCode.OVERLOADED, message, retry_after_ms=RETRY_MS, carried_out=True)
             return
         self._waiting_bytes += len(frame)
@@ -53,13 +53,13 @@ class Replies:
         self._transport.put(self._transport.send_queue.put_reply, frame)
 
     def _frame(self, command_id: str, kind: str, data: Any) -> bytes | None:
-        """The encoded answer; None where it is over what a frame may have, and the client was told so."""
+        """Encode a reply. If it exceeds the frame limit, send an error instead and return None."""
         frame = encode({"type": kind, "re": command_id, "time": wire_time(), "data": data})
         if len(frame) <= MAXIMUM_FRAME_BYTES:
             return frame
         _log.warning("answer too large", connection=self._transport.name, type=kind, bytes=len(frame))
         message = (
-            f"it was carried out, and its answer has {len(frame)} bytes, where a frame may have {MAXIMUM_FRAME_BYTES}: "
+            f"it was carried out, but its reply of {len(frame)} bytes exceeds the {MAXIMUM_FRAME_BYTES} of a frame: "
             "ask for a smaller part"
         )
         self.error(command_id, ErrorCode.ANSWER_TOO_LARGE, message, carried_out=True)
@@ -76,7 +76,10 @@ class Replies:
         current: dict[str, Any] | None = None,
         carried_out: bool | None = None,
     ) -> None:
-        """The one answer of a command that is not, or of one that ``carried_out`` says is and that cannot be told more."""
+        """Send an error as the only reply of a command.
+
+        The command was not carried out unless ``carried_out`` says so: then only its result could not be sent.
+        """
         data = ErrorData(
             code=code,
             message=message,
@@ -90,23 +93,23 @@ class Replies:
             envelope["re"] = command_id
         frame = encode(envelope)
         if len(frame) > MAXIMUM_FRAME_BYTES and current is not None:
-            # What it is about is to be had by its own command.
+            # The client can fetch the current value with a command.
             envelope["data"] = {**envelope["data"], "current": None}
             frame = encode(envelope)
         self._transport.put(self._transport.send_queue.put_reply, frame)
 
     def failure(self, command_id: str, kind: str, error: CommandRefused | RuntimeFault) -> None:
-        """What a room answered instead of a value, or that it did not."""
-        told = error if isinstance(error, CommandRefused) else refusal_of(error, writes=COMMANDS[kind].writes)
-        if told is None:
+        """Reply with a service's rejection, or with the fault that kept it from answering."""
+        rejection = error if isinstance(error, CommandRefused) else refusal_of(error, writes=COMMANDS[kind].writes)
+        if rejection is None:
             _log.error("command failed", connection=self._transport.name, type=kind, exc_info=error)
             self.error(command_id, ErrorCode.INTERNAL, "the server failed to carry this out")
             return
         self.error(
             command_id,
-            told.code,
-            told.message,
-            field=told.field,
-            retry_after_ms=told.retry_after_ms,
-            current=told.current,
+            rejection.code,
+            rejection.message,
+            field=rejection.field,
+            retry_after_ms=rejection.retry_after_ms,
+            current=rejection.current,
         )

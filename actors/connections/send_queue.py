@@ -1,8 +1,9 @@
-"""What waits to be written to one socket: bounded, in order, by class. Pure.
+"""The send queue of one socket: bounded, ordered, with a policy for each class of frame. No I/O.
 
-Tokens of one stream that wait side by side become one larger token, of a state only the newest value waits, and
-everything else waits as it is. What an operator watches is made into a frame only when its turn comes. Events ask before whether they fit: what does not is read later from where it is kept, page
-by page as the writer takes it, and is no lag. Answers have room of their own, and whoever makes them waits for it.
+Adjacent tokens of one stream are merged into one, a state keeps only its newest value, and everything else is queued as
+it is. Operator topics are encoded only when their turn comes. Events ask first whether they fit; those that do not are
+read later from where they are stored, page by page as the writer drains, and do not count as lag. Replies have a
+budget of their own, and their producers wait for it.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ __all__ = ["MAXIMUM_LAG_BYTES", "MAXIMUM_LAG_EVENTS", "SendQueue"]
 MAXIMUM_LAG_BYTES = 1024 * 1024
 MAXIMUM_LAG_EVENTS = 1024
 ANSWER_BYTES = 256 * 1024
-"""With as much of answers waiting no more commands are read; one larger answer may come to them."""
+"""Above this many reply bytes no more commands are read. One larger reply may exceed it."""
 _ENVELOPE_BYTES = 160
-"""What a token's envelope is reckoned at before it is encoded."""
+"""Estimated size of a token's envelope before it is encoded."""
 MERGED_TEXT_BYTES = 128 * 1024
-"""A merged token stays below the frame limit of 1 MiB also when each byte is escaped and takes six."""
+"""Keeps a merged token below the frame limit of 1 MiB even if every byte is escaped and takes six."""
 
 
 @define
 class _Tokens:
-    """Tokens of one stream that wait."""
+    """Queued tokens of one stream."""
 
     envelope: dict[str, Any]
     first_seq: int
@@ -40,7 +41,7 @@ class _Tokens:
 
 @define
 class _State:
-    """The newest value of a state, and how many changes it stands for."""
+    """The newest value of a state, and the number of changes merged into it."""
 
     kind: str
     time: str
@@ -50,21 +51,21 @@ class _State:
 
 @define
 class _Replayed:
-    """A frame that is no lag."""
+    """A frame that does not count as lag."""
 
     frame: bytes
 
 
 @define
 class _Reply:
-    """A frame that a command brought about."""
+    """The reply to a command."""
 
     frame: bytes
 
 
 @define
 class _Made:
-    """A frame that is made when its turn comes, of what is newest then."""
+    """A frame that is built from the newest data when its turn comes."""
 
     topic: str
     make: Callable[[], bytes | None]
@@ -74,24 +75,24 @@ _Waiting = bytes | _Tokens | _State | _Replayed | _Reply | _Made
 
 
 class SendQueue:
-    """Frames in order, ready to be taken by the one writer."""
+    """Frames in order, for a single writer."""
 
     def __init__(self, *, maximum_bytes: int = MAXIMUM_LAG_BYTES, maximum_events: int = MAXIMUM_LAG_EVENTS) -> None:
         self._waiting: deque[_Waiting] | None = None
-        """None while nothing waits: an empty deque is 760 bytes, and most outboxes are empty."""
+        """None while empty: an empty deque is 760 bytes, and most queues are empty."""
         self._states: dict[str, _State] = {}
         self._made: set[str] = set()
-        """Topics of which a frame waits to be made."""
+        """Topics with a queued frame."""
         self._state_seq = 0
         self._last_of: dict[str, _Tokens] = {}
         self._maximum_bytes = maximum_bytes
         self._maximum_events = maximum_events
         self.bytes = 0
-        """Bytes that wait and are lag (tokens at their reckoned size)."""
+        """Queued bytes that count as lag, tokens at their estimated size."""
         self.replayed = 0
-        """Frames that wait and are no lag."""
+        """Queued frames that do not count as lag."""
         self.reply_bytes = 0
-        """Bytes of answers that wait."""
+        """Queued bytes of replies."""
         self._replies = 0
 
     def __len__(self) -> int:
@@ -102,16 +103,16 @@ class SendQueue:
         self.put_frame(encode(message), message.get("stream"))
 
     def has_room(self, size: int) -> bool:
-        """Whether an event of about ``size`` bytes may wait here; else it is to be read later from where it is kept."""
+        """True if an event of about ``size`` bytes may be queued; otherwise read it later from where it is stored."""
         events = len(self) - self.replayed - self._replies - len(self._made)
         return self.bytes + size <= self._maximum_bytes and events < self._maximum_events
 
     def has_room_for_reply(self, size: int = 0) -> bool:
-        """Whether an answer of ``size`` bytes may wait here."""
+        """True if a reply of ``size`` bytes may be queued."""
         return self.reply_bytes + size <= ANSWER_BYTES or self.reply_bytes == 0
 
     def put_reply(self, frame: bytes) -> None:
-        """Queue the answer of a command."""
+        """Queue the reply to a command."""
         self.reply_bytes += len(frame)
         self._replies += 1
         self._append(_Reply(frame))
@@ -121,17 +122,17 @@ class SendQueue:
         self.bytes += len(frame)
         self._append(frame)
         if stream is not None:
-            # What comes after another event of its stream must not be merged to before it.
+            # Later tokens must not be merged into tokens ahead of this event of their stream.
             self._last_of.pop(stream, None)
 
     def put_replayed(self, frame: bytes, stream: str) -> None:
-        """Queue a frame of a page. The next page is fetched when none of these waits any more."""
+        """Queue a frame of a page. The next page is fetched once no replayed frame is queued."""
         self._append(_Replayed(frame))
         self.replayed += 1
         self._last_of.pop(stream, None)
 
     def put_state(self, kind: str, time: str, data: bytes) -> None:
-        """Queue a state's new value, in place of the one that still waits."""
+        """Queue a state's new value, replacing the queued one."""
         waiting = self._states.get(kind)
         if waiting is not None:
             self.bytes += len(data) - len(waiting.data)
@@ -143,13 +144,16 @@ class SendQueue:
         self._append(state)
 
     def put_made(self, topic: str, make: Callable[[], bytes | None]) -> None:
-        """Let a frame of a topic be made when its turn comes, unless one waits for that; None is no frame. It is no lag."""
+        """Queue a frame of a topic, at most one at a time, built by ``make`` when its turn comes. It is no lag.
+
+        If ``make`` returns None, there is no frame.
+        """
         if topic not in self._made:
             self._made.add(topic)
             self._append(_Made(topic, make))
 
     def put_token(self, message: dict[str, Any]) -> None:
-        """Queue a `token` event, merged into the one of its stream that still waits."""
+        """Queue a `token` event, merged into the queued token of its stream."""
         stream: str = message["stream"]
         text: str = message["data"]["text"]
         logprobs: list[dict[str, Any]] = message["data"].get("logprobs", [])
@@ -168,7 +172,7 @@ class SendQueue:
         self._last_of[stream] = tokens
 
     def take(self) -> bytes | None:
-        """The next frame, or None. What was taken is the writer's and can no longer be merged."""
+        """Remove and return the next frame, or None. A frame that was taken can no longer be merged."""
         while self._waiting and isinstance(made := self._waiting[0], _Made):
             self._waiting.popleft()
             self._made.discard(made.topic)
@@ -203,7 +207,7 @@ class SendQueue:
         return encode(_merged(first))
 
     def clear(self) -> None:
-        """Forget all that waits."""
+        """Drop everything."""
         self._waiting = None
         self._last_of.clear()
         self._states.clear()
@@ -216,7 +220,7 @@ class SendQueue:
         self._waiting.append(item)
 
     def _state_frame(self, state: _State) -> bytes:
-        """Numbered when it goes out, so that the stream has no hole whatever was conflated."""
+        """Encode a state. It is numbered here, on leaving, so that merged changes leave no gap in the stream."""
         first, self._state_seq = self._state_seq + 1, self._state_seq + state.changes
         covered = b'"first_seq":%d,' % first if state.changes > 1 else b""
         head = b'{"type":"%s","stream":"state",%s"seq":%d,"time":"%s","data":'

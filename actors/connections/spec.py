@@ -1,4 +1,4 @@
-"""The connections service's part of the tree, and which service answers which command of the WebSocket."""
+"""The connections service's part of the supervision tree, and the routes of WebSocket commands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import socket
 import ssl
 
 from actors.assistant.messages import CONVERSATION_REQUESTS, StartTurn
-from actors.connections.connection import Connection, ConnectionServices, ConnectionSettings
+from actors.connections.commands import CommandRoute, StreamRoute, generation_route
+from actors.connections.connection import Connection, ConnectionServices
 from actors.connections.event_log_reader import EventLog
 from actors.connections.listener import Listener
 from actors.connections.registry import ConnectionRegistry
-from actors.connections.routes import CommandRoute, StreamRoute, generation_route
+from actors.connections.session import ConnectionSettings
 from actors.inference.messages import ReportProgress
 from actors.monitoring.messages import OPERATOR_REQUESTS
 from actors.notifications.messages import NOTIFICATION_REQUESTS
@@ -26,10 +27,10 @@ from runtime import ActorSystem, ChildSpec, DynamicSpec, SupervisorSpec
 __all__ = ["command_routes", "spec"]
 
 TASK_SECONDS = 75.0
-"""As long as the longest wait for an analysis, and for the largest bulk."""
+"""As long as the longest wait for an analysis, and for the largest bulk command."""
 
 OPERATOR_SECONDS = 60.0
-"""A restart waits for what it stops and starts again."""
+"""A restart waits for the old actors to stop and the new ones to start."""
 
 
 def spec(
@@ -43,9 +44,9 @@ def spec(
     *,
     command_memory_seconds: int,
 ) -> ChildSpec:
-    """The listener on ``bound``, an actor for each connection, and the registry of who is there.
+    """Return the listener on ``bound``, the supervisor of connections, and their registry.
 
-    ``log`` reads a client's log. Clients are told that a command is known again for ``command_memory_seconds``.
+    ``log`` reads a client's log. ``command_memory_seconds`` tells clients how long a repeated command is recognised.
     """
     of_connection = _connection_settings(settings, command_memory_seconds)
     services = ConnectionServices(
@@ -85,7 +86,7 @@ def spec(
 
 
 def command_routes(to: References) -> dict[type, CommandRoute | StreamRoute]:
-    """Which service answers which command of the WebSocket."""
+    """Map each WebSocket command to its service."""
     turns = StreamRoute(service=to.assistant, message=StartTurn)
     routes: dict[type, CommandRoute | StreamRoute] = {
         Generate: generation_route(to.inference, turns),
@@ -104,7 +105,7 @@ def command_routes(to: References) -> dict[type, CommandRoute | StreamRoute]:
 
 
 def _connection_settings(settings: Settings, command_memory_seconds: int) -> ConnectionSettings:
-    """What every connection is told and held to."""
+    """Return the settings shared by all connections."""
     return ConnectionSettings(
         server=f"leanvibe/{VERSION}",
         model="mock" if settings.engine == "mock" else settings.model,

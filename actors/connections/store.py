@@ -1,4 +1,4 @@
-"""Subscriptions and acknowledgements of devices on disk."""
+"""Stores subscriptions and acknowledgements of devices."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = [
 ]
 
 KEPT_MILLISECONDS = 30 * 24 * 60 * 60 * 1000
-"""An acknowledgement means nothing long after the log has forgotten its event."""
+"""An acknowledgement means nothing long after the log has dropped its event."""
 PRUNE_ROWS = 500
 MAXIMUM_DEVICES = 256
-"""Of one client: so many may have a subscription, and of so many it is kept how far they have confirmed."""
+"""Limit per client on devices with a subscription, and on devices with stored acknowledgements."""
 
 
 @frozen(kw_only=True)
 class Device:
-    """One device of a client."""
+    """A device of a client."""
 
     client_id: str
     device_id: str
@@ -47,7 +47,7 @@ class Device:
 
 @frozen(kw_only=True)
 class StoreSubscription:
-    """What a device wants to be told, in place of what it wanted before."""
+    """Replaces the subscription of a device."""
 
     device: Device
     subscription: Subscribe
@@ -55,7 +55,7 @@ class StoreSubscription:
 
 @frozen(kw_only=True)
 class Acknowledge:
-    """A device has everything of a stream up to ``seq``. Cumulative: a lower number than before changes nothing."""
+    """A device has received all of a stream up to ``seq``. Cumulative: a lower number than before changes nothing."""
 
     device: Device
     stream: str
@@ -71,13 +71,13 @@ def _store_subscription(connection: Connection, command: StoreSubscription) -> O
     wanted = command.subscription
     connection.execute(delete(subscriptions).where(_is(subscriptions, command.device)))
     if wanted == Subscribe():
-        # What is not there reads the same.
+        # A missing row reads as the default.
         return Outcome(value=wanted, keeps_nothing=True)
     mine = subscriptions.c.client_id == command.device.client_id
     if connection.execute(select(func.count()).select_from(subscriptions).where(mine)).scalar_one() >= MAXIMUM_DEVICES:
         raise CommandRefused(
             ErrorCode.CONFLICT,
-            f"{MAXIMUM_DEVICES} devices of this client have a subscription already; give one the default again first",
+            f"{MAXIMUM_DEVICES} devices of this client already have a subscription; reset one to the default first",
         )
     connection.execute(
         insert(subscriptions).values(
@@ -112,7 +112,7 @@ def _acknowledge(connection: Connection, command: Acknowledge) -> Outcome[int]:
         seq = max(seq, int(row.seq))
     connection.execute(delete(acknowledgements).where(where))
     if row is None:
-        _make_room(connection, command.device.client_id)
+        _evict_silent_devices(connection, command.device.client_id)
     connection.execute(
         insert(acknowledgements).values(
             client_id=command.device.client_id,
@@ -126,8 +126,8 @@ def _acknowledge(connection: Connection, command: Acknowledge) -> Outcome[int]:
     return Outcome(value=seq)
 
 
-def _make_room(connection: Connection, client_id: str) -> None:
-    """For one more device: those that have been silent longest are forgotten, as after thirty days."""
+def _evict_silent_devices(connection: Connection, client_id: str) -> None:
+    """Make space for one more device by dropping those that have been silent longest."""
     table = acknowledgements
     surplus = connection.execute(
         select(table.c.device_id, table.c.stream)
@@ -147,7 +147,7 @@ def _read_acknowledged(connection: Connection, device: Device) -> int | None:
 
 
 def prune_acknowledgements(connection: Connection, now_ms: int) -> int:
-    """Forget what is older than thirty days, at most `PRUNE_ROWS`; returns how many went."""
+    """Delete acknowledgements older than thirty days, at most `PRUNE_ROWS`. Returns the number deleted."""
     table = acknowledgements
     rows = connection.execute(
         select(table.c.client_id, table.c.device_id, table.c.stream)
@@ -166,7 +166,7 @@ STORE_SUBSCRIPTION: Operation[StoreSubscription, Subscribe] = Operation(
 STORE_ACKNOWLEDGEMENT: Operation[Acknowledge, int] = Operation("store_acknowledgement", _acknowledge, int)
 READ_SUBSCRIPTION: Query[Device, Subscribe] = Query("read_subscription", _read_subscription)
 READ_ACKNOWLEDGED: Query[Device, int | None] = Query("read_acknowledged", _read_acknowledged)
-"""How far a device has confirmed the stream `client`; None for never."""
+"""Last event of the stream `client` that a device has acknowledged; None if it has acknowledged none."""
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (STORE_SUBSCRIPTION, STORE_ACKNOWLEDGEMENT)
 QUERIES: tuple[Query[Any, Any], ...] = (READ_SUBSCRIPTION, READ_ACKNOWLEDGED)

@@ -23,45 +23,45 @@ __all__ = ["StreamConsumer"]
 
 @define(kw_only=True)
 class StreamConsumer:
-    """One stream, as far as its events have come here."""
+    """State of one stream at the last event that reached this connection."""
 
     stream: str
     epoch: str = ""
     command_id: str | None = None
-    """Of the command of this device that the stream answers."""
+    """Id of this device's command that the stream answers."""
     recovery: StartGeneration | None = field(default=None, repr=False)
-    """What starts it again; None of a stream that has ended."""
+    """Request that starts the stream again; None once it has ended."""
     seq: int = 0
     is_ready: bool = False
-    """True while live events are passed on; before that, and while pages are fetched, they are kept back."""
+    """True while live events are passed on. Before that, and while pages are fetched, they are buffered."""
     has_lost_owner: bool = False
-    """True while the inference actor that made it is gone and none has taken it over."""
+    """True while the inference actor that ran the stream is down and no successor has taken it over."""
     token_ids: list[int] = field(factory=list, repr=False)
     log_probability: float = 0.0
     model: str | None = None
-    """The model that answers it."""
+    """Model that generates the answer."""
     first_times: FirstTimes | None = None
-    """What was measured of its beginning."""
+    """Timings of the start of the answer."""
     left_out: list[str] | None = None
-    """What of its schema the answer will not have, as `Accepted` tells it."""
+    """Parts of the schema that the answer will not have, as reported in `Accepted`."""
     _early: list[GenerationEvent] = field(factory=list, repr=False)
 
     @property
     def ends_with_server(self) -> bool:
-        """Whether it was accepted, and has nobody who would make it again after a restart of the server."""
+        """True if the stream was accepted and would not be resumed after a restart of the server."""
         return self.recovery is not None and self.recovery.generate.on_disconnect is not OnDisconnect.DETACH
 
     def keep_early(self, event: GenerationEvent) -> None:
-        """Keep an event that came before it may be passed on."""
+        """Buffer an event that may not be passed on yet."""
         self._early.append(event)
 
     def take_early(self) -> list[GenerationEvent]:
-        """The events kept back, once."""
+        """Remove and return the buffered events."""
         early, self._early = self._early, []
         return early
 
     def begin_at(self, seq: int, behind: ResumeFrom | None) -> None:
-        """Stand behind ``seq``, which the client has; ``behind`` is what lies before it."""
+        """Begin after ``seq``, which the client has; ``behind`` describes what precedes it."""
         self.seq = seq
         if behind is not None:
             self.token_ids, self.log_probability = list(behind.token_ids), behind.log_probability
@@ -80,7 +80,7 @@ class StreamConsumer:
         return True
 
     def restart(self, subscriber: ActorRef[GenerationEvent]) -> StartGeneration | None:
-        """What to ask of a new owner so that it goes on here; None where only somebody else could say how."""
+        """Return a request that makes a new inference actor continue here, or None if nothing is known to continue."""
         if self.recovery is None:
             return None
         assert self.recovery.generate.seed is not None
@@ -95,6 +95,6 @@ class StreamConsumer:
         return attrs.evolve(self.recovery, subscriber=subscriber, resume=point, epoch=self.epoch)
 
     def failure(self, error: Exception) -> GenerationFailed:
-        """The last event of a stream that could not be taken over."""
+        """Return the last event of a stream that could not be taken over."""
         code = error.code if isinstance(error, GenerationRefused) else ErrorCode.UNAVAILABLE
         return GenerationFailed(stream=self.stream, seq=self.seq + 1, code=code, message=str(error))

@@ -1,4 +1,4 @@
-"""What connections keep of each device: what it wants to be told, and how far it has confirmed what it was told."""
+"""Tables of each device's subscription and acknowledgements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ subscriptions = Table(
     metadata,
     Column("client_id", String(64), primary_key=True),
     Column("device_id", String(64), primary_key=True),
-    # A JSON array of names; NULL is all.
+    # A JSON array of names; NULL means all.
     Column("channels", Text),
     Column("min_priority", String(16), nullable=False),
     Column("max_events_per_second", Float),

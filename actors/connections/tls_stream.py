@@ -1,4 +1,4 @@
-"""A socket with TLS that a connection can use like a plain one: half a close, then what the peer still says."""
+"""A TLS socket with half-close: after `send_eof`, the peer's remaining bytes can be read, as from a plain socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["TLSStream"]
 
 
 class _HalfClosing(trio.abc.Stream):
-    """The socket under TLS, of which closing TLS ends our direction only."""
+    """The socket under TLS; closing TLS shuts down only our sending direction."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -31,19 +31,19 @@ class _HalfClosing(trio.abc.Stream):
 
 
 class TLSStream(trio.abc.HalfCloseableStream):
-    """TLS over a socket. The handshake is made with the first byte, under the deadline of whoever waits for that."""
+    """TLS over a socket. The handshake runs with the first byte, under that caller's deadline."""
 
     def __init__(self, stream: trio.SocketStream, secured: trio.SSLStream[trio.abc.Stream]) -> None:
-        """``secured`` is TLS over ``stream``, whoever made it, and nobody else's from now on."""
+        """``secured`` is TLS over ``stream``; this object owns it from now on."""
         self.plain = stream
-        """The socket under it."""
+        """The underlying socket."""
         secured.transport_stream = _HalfClosing(stream)
         self._secured = secured
         self._has_said_all = False
 
     @classmethod
     def accepted(cls, stream: trio.SocketStream, context: ssl.SSLContext) -> TLSStream:
-        """Over a socket on which nothing has been said yet."""
+        """Wrap an accepted socket before the handshake."""
         return cls(stream, trio.SSLStream(stream, context, server_side=True))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -53,13 +53,13 @@ class TLSStream(trio.abc.HalfCloseableStream):
         await self._secured.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """What came; after `send_eof` without deciphering it, because nobody reads it any more."""
+        """Receive data; after `send_eof` still encrypted, because it is only drained."""
         if self._has_said_all:
             return await self.plain.receive_some(max_bytes)
         return await self._secured.receive_some(max_bytes)
 
     async def send_eof(self) -> None:
-        """Say `close_notify` and end our direction; a peer without a handshake gets the end alone."""
+        """Send `close_notify` and shut down our direction. Before the handshake there is no `close_notify`."""
         self._has_said_all = True
         await self._secured.aclose()
 

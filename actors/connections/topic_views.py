@@ -1,7 +1,7 @@
-"""What one connection watches as an operator: the last of each topic that its peer was sent, and the newest there is.
+"""The operator topics that one connection watches: the state of each that its peer was sent last, and the newest one.
 
-However slowly the peer reads, no more than one frame of a topic waits, and it is made when the writer takes it: from what
-the peer has to what there is by then.
+However slowly the peer reads, at most one frame of a topic is queued. It is built when the writer takes it, as the
+difference between the peer's state and the newest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _View:
     sent: Collected | None = None
 
     def frame(self) -> bytes | None:
-        """From what was sent to the newest; None where that was sent."""
+        """Return the change from the sent state to the newest, or None if the newest was sent."""
         newest = self.newest
         if newest is None or newest is self.sent:
             return None
@@ -37,7 +37,7 @@ class _View:
 
 
 class TopicViews:
-    """Part of a connection actor, whose task and child tasks are the only ones that call it."""
+    """Part of a connection actor; only that actor's tasks call it."""
 
     def __init__(
         self, transport: WebSocketTransport, monitoring: ActorRef[MonitoringRequest], context: Context
@@ -51,13 +51,13 @@ class TopicViews:
 
     @property
     def is_watching(self) -> bool:
-        """Whether it watches or traces anything."""
+        """True if a topic or an actor is watched."""
         return bool(self._watch.topics) or self._watch.trace is not None
 
     async def watch(self, wanted: Watch) -> Watching:
-        """Watch these topics in place of those before, each from its whole state on. Raises `CommandRefused`, `RuntimeFault`."""
+        """Watch these topics instead, each from its whole state. Raises `CommandRefused`, `RuntimeFault`."""
         viewer = self._context.self_ref
-        # Before the ask: the first states may come before its answer.
+        # Set before the ask: the first states may overtake its answer.
         self._views = {topic: _View() for topic in wanted.topics}
         self._watch, self._skipped = wanted, 0
         watching: Watching = await self._monitoring.ask(WatchTopics(viewer=viewer, data=wanted), timeout=WATCH_SECONDS)
@@ -66,12 +66,12 @@ class TopicViews:
         return watching
 
     async def watch_again(self) -> None:
-        """The monitoring actor was lost, and with it who watches. Raises as `watch`."""
-        # A trace was of the lost one's time.
+        """Watch again after a restart of the monitoring actor. Raises as `watch` does."""
+        # A trace ended with the old actor.
         await self.watch(Watch(topics=self._watch.topics))
 
     def take(self, collected: Collected) -> None:
-        """The newest state of a topic."""
+        """Take the newest state of a topic."""
         view = self._views.get(collected.topic)
         if view is not None:
             view.newest = collected
@@ -84,7 +84,7 @@ class TopicViews:
         return None if view is None else view.frame()
 
     def take_trace(self, traced: Traced) -> None:
-        """Records of the trace; what a slow peer has no room for counts as skipped."""
+        """Send trace records. Those that a slow peer has no space for count as skipped."""
         if self._watch.trace is None or self._watch.trace.path != traced.path:
             return
         records = list(traced.records)

@@ -28,12 +28,12 @@ LINGER_SECONDS = 1.0
 LINGER_PIECE_BYTES = 65_536
 LINGER_BYTES = 4 * MAXIMUM_FRAME_BYTES
 LINGER_PAUSE_SECONDS = 0.02
-"""Between two pieces once so much has come that nobody wants: whoever sends as fast as it can is not read as fast."""
+"""Pause between pieces once much has been drained: a peer that sends as fast as it can is not read as fast."""
 IGNORED_CHARACTERS = MAXIMUM_FRAME_BYTES
-"""Of messages that come after it was decided to close; then no more are read."""
+"""Limit on messages that arrive while closing; after that no more are read."""
 HEAD_PIECE_BYTES = 4096
 FRAMES_BETWEEN_CHECKPOINTS = 16
-"""A peer that sends many small frames at once lets the others run this often."""
+"""A peer that sends many small frames at once yields to other tasks this often."""
 
 _LOST = (ConnectionClosed, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -42,16 +42,16 @@ Spawn = Callable[..., trio.CancelScope]
 
 
 def peer_network(stream: Any) -> str:
-    """Whose connection it is, as far as its address tells; empty where it has none."""
+    """Return the network of the peer's address; empty if it has no address."""
     plain = stream.plain if isinstance(stream, TLSStream) else stream
     return address_of(plain) if isinstance(plain, trio.SocketStream) else ""
 
 
 class WebSocketTransport:
-    """Owns the stream. Everybody else puts into its send queue; what the peer does ends `serve`, not the actor.
+    """Owns the stream; everything else puts frames into its send queue. If the peer leaves, `serve` returns.
 
-    What is put goes to the socket at once where that takes it. Where it does not, or somebody is writing already, a
-    task is spawned that writes until nothing waits; at rest there is none.
+    Frames go to the socket at once while it accepts them. Otherwise, or if something is being written already, a writer
+    task is spawned that ends once the queue is empty; at rest there is none.
     """
 
     def __init__(
@@ -62,30 +62,31 @@ class WebSocketTransport:
         leave: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         received: bytes = b"",
     ) -> None:
-        """``received`` is what was read of the stream before.
+        """``received`` holds bytes already read from the stream.
 
-        ``leave`` is awaited before the connection is cut without a good-bye: not the peer has left then, but we it."""
+        ``leave`` is awaited before the server cuts the connection of its own accord, without a close frame.
+        """
         self.name = name
         self._leave = leave
         self.send_queue = SendQueue()
         self.last_heard = trio.current_time()
-        """Trio clock: when anything came from the peer last."""
+        """Trio clock: time of the last byte from the peer."""
         self.pinged_at: float | None = None
-        """When it was asked for a sign of life and has not given one yet."""
+        """Time of the unanswered ping, or None."""
         self.sent_since_heard = 0
-        """Bytes that it may still be reading."""
+        """Bytes that the peer may still be reading."""
         self._stream = stream
         self._received = received
         self._spawn = spawn
         self._is_open = False
         self._websocket: ServedWebSocket | None = None
-        """From the end of the handshake until nothing more may be written."""
+        """Set from the end of the handshake until nothing more may be written."""
         self._life: trio.CancelScope | None = None
         self._close: tuple[CloseCode, str] | None = None
         self._writer: trio.CancelScope | None = None
         self._frames_taken = 0
         self._ignored = 0
-        # Made by whoever waits: most connections are idle.
+        # Created by the waiting task: most connections are idle.
         self._replay_drained: trio.Event | None = None
         self._replies_drained: trio.Event | None = None
         self._written: trio.Event | None = None
@@ -94,7 +95,7 @@ class WebSocketTransport:
     # --- what is sent -----------------------------------------------------------------------------
 
     def put(self, put: Callable[..., None], *arguments: Any) -> None:
-        """Queue something with a method of the send queue; never waits. Events ask the send queue before whether they fit."""
+        """Queue something with a method of the send queue; never waits. Ask the queue first whether an event fits."""
         if self._close is not None:
             return
         put(*arguments)
@@ -105,36 +106,36 @@ class WebSocketTransport:
         self.put(self.send_queue.put, message)
 
     async def replies_drained(self, more_bytes: int = 0) -> None:
-        """Wait until few answers wait for the peer to read them, or ``more_bytes`` fit beside those that do."""
+        """Wait until few replies are queued, or until ``more_bytes`` fit behind those that are."""
         while not self.send_queue.has_room_for_reply(more_bytes) and self._close is None:
             if self._replies_drained is None:
                 self._replies_drained = trio.Event()
             await self._replies_drained.wait()
 
     async def replay_drained(self) -> None:
-        """Wait until the writer has taken what was put to be replayed, so that the next page is no lag."""
+        """Wait until the writer has taken all replayed frames, so that the next page is no lag."""
         while self.send_queue.replayed and self._close is None:
             self._replay_drained = trio.Event()
             await self._replay_drained.wait()
 
     @property
     def is_writing(self) -> bool:
-        """Whether something waits for the peer to take it."""
+        """True while a writer waits for the peer."""
         return self._writer is not None
 
     @property
     def untaken_bytes(self) -> int:
-        """What was written and has not come to the peer yet, as far as the system tells."""
+        """Bytes written but not yet received by the peer, according to the operating system."""
         stream = self._stream.plain if isinstance(self._stream, TLSStream) else self._stream
         return untaken_bytes(stream) if isinstance(stream, trio.SocketStream) else 0
 
     @property
     def is_closing(self) -> bool:
-        """Whether nothing more will be sent than what waits."""
+        """True once nothing more will be queued."""
         return self._close is not None
 
     def take_large_messages(self) -> None:
-        """From now on a message may have `MAXIMUM_FRAME_BYTES`."""
+        """Allow messages of `MAXIMUM_FRAME_BYTES` from now on."""
         if self._websocket is not None:
             self._websocket.take_messages_of(MAXIMUM_FRAME_BYTES)
 
@@ -147,14 +148,14 @@ class WebSocketTransport:
                 self._start_writer()
 
     def drop_all(self) -> None:
-        """Forget what waits."""
+        """Drop all queued frames."""
         self.send_queue.clear()
         self._notify_drained()
 
     async def close_in_order(self) -> None:
-        """Wait for the close frame to be written, and for the peer's."""
+        """Wait until the close frame has been written and the peer has answered it."""
         if not self._is_open:
-            return  # a peer that has not even shaken hands is owed no good-bye
+            return  # a peer without a completed handshake gets no close frame
         self._closed = trio.Event()
         with trio.move_on_after(CLOSE_SECONDS + LINGER_SECONDS):
             await self._closed.wait()
@@ -167,9 +168,9 @@ class WebSocketTransport:
         opened: Callable[[], None],
         take: Callable[[str | bytes], Awaitable[None]],
     ) -> None:
-        """The whole life of the socket.
+        """Serve the socket from handshake to close.
 
-        ``accept`` refuses a handshake or names the subprotocol that is spoken, if one was offered; ``take`` gets each frame.
+        ``accept`` refuses a handshake or returns the agreed subprotocol, if one was offered; ``take`` gets each frame.
         """
         try:
             received = await self._handshake(accept)
@@ -192,7 +193,7 @@ class WebSocketTransport:
             await trio.aclose_forcefully(self._stream)
 
     async def _handshake(self, accept: Callable[[Offer], Awaitable[Refusal | str | None]]) -> bytes | None:
-        """Read the head of the request and answer it: what came behind it, or None where there is no WebSocket."""
+        """Read the request head and answer it. Returns the bytes after it, or None if there is no WebSocket."""
         reader = HandshakeReader()
         with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
             verdict: Offer | Refusal | None = None
@@ -209,7 +210,7 @@ class WebSocketTransport:
             assert isinstance(answer, Refusal)
             await self._refuse(answer)
         if scope.cancelled_caught and reader.has_begun:
-            await self._refuse(Refusal(408, f"the handshake must be over within {HANDSHAKE_SECONDS:g} seconds"))
+            await self._refuse(Refusal(408, f"the handshake must complete within {HANDSHAKE_SECONDS:g} seconds"))
         return None
 
     async def _refuse(self, refusal: Refusal) -> None:
@@ -220,7 +221,7 @@ class WebSocketTransport:
 
     async def _take(self, frame: str | bytes, take: Callable[[str | bytes], Awaitable[None]]) -> None:
         if self._close is None:
-            # Whoever asks faster than it reads is read more slowly itself, and is not cut for it.
+            # A client that asks faster than it reads is itself read more slowly, instead of being cut.
             await self.replies_drained()
             await take(frame)
         else:
@@ -237,7 +238,7 @@ class WebSocketTransport:
         self.sent_since_heard = 0
 
     async def _end_writing(self, websocket: ServedWebSocket) -> None:
-        """Nobody is read any more: let the writer say its last words if it has any, and nobody write after it."""
+        """Stop writing once reading has ended, after the writer's final frames."""
         self._websocket = None
         if self._writer is not None:
             if self._close is None:
@@ -249,7 +250,7 @@ class WebSocketTransport:
                 await websocket.report_parse_failure()
 
     def _flush(self) -> None:
-        """Let the socket have what it takes at once; the rest is for a writer that can wait."""
+        """Write what the socket accepts at once; spawn a writer for the rest."""
         websocket = self._websocket
         if websocket is None or self._writer is not None or websocket.closed is not None:
             return
@@ -269,8 +270,8 @@ class WebSocketTransport:
             self._writer = self._spawn(self._write, self._websocket)
 
     async def _write(self, websocket: ServedWebSocket) -> None:
-        """The one writer while it lives. A write is never cancelled while the connection lives on: too slow means gone."""
-        frame: bytes | None = b""  # what the socket did not take goes with it
+        """Write as the only writer. Never cancelled while the connection lives: a peer that is too slow is cut."""
+        frame: bytes | None = b""  # sends what the socket did not accept before
         try:
             while frame is not None:
                 await websocket.write(frame and text_frame(frame))
@@ -286,17 +287,17 @@ class WebSocketTransport:
         except ReaderTooSlow as error:
             _log.info("reader too slow", connection=self.name, detail=str(error))
             await self._leave()
-            # A half-written frame must not be followed by another, not even by a close frame.
+            # A partial frame must not be followed by another, not even by a close frame.
             await trio.aclose_forcefully(self._stream)
         except _LOST as error:
-            _log.debug("nothing more is written", connection=self.name, error=repr(error))
+            _log.debug("writing stopped", connection=self.name, error=repr(error))
         finally:
             self._writer = None
             if self._written is not None:
                 self._written.set()
 
     def _notify_drained(self) -> None:
-        """Something went out, or nothing will any more: whoever waits for room looks again."""
+        """Wake the tasks that wait for space in the queue: something was written, or nothing will be any more."""
         if self._replay_drained is not None and (not self.send_queue.replayed or self._close is not None):
             self._replay_drained.set()
             self._replay_drained = None
@@ -305,11 +306,14 @@ class WebSocketTransport:
             self._replies_drained = None
 
     async def _linger(self) -> None:
-        """Let the peer read our last words: closing over its unread bytes would reset the connection (RFC 6455, 7.1.1)."""
+        """Drain the socket before it is closed.
+
+        Closing it with unread bytes would reset it before the peer has read our final frames (RFC 6455, 7.1.1).
+        """
         with trio.move_on_after(LINGER_SECONDS):
             await self._stream.send_eof()
             count = 0
-            while forgotten := await self._stream.receive_some(LINGER_PIECE_BYTES):
-                count += len(forgotten)
+            while drained := await self._stream.receive_some(LINGER_PIECE_BYTES):
+                count += len(drained)
                 if count > LINGER_BYTES:
                     await trio.sleep(LINGER_PAUSE_SECONDS)

@@ -1,8 +1,8 @@
-"""What stands between trio-websocket and our sockets: its protocol on our terms, with one task where it has two.
+"""Adapts trio-websocket to our sockets: its protocol, with one task per connection instead of two.
 
-trio-websocket's reader passes every message over a channel to another task. Here it hands them straight on, so that
-a connection costs the reader alone. What the library writes (pongs, close frames) and what we write go through one
-stream and under one lock, so that no frame is ever within another. The handshake is over before (`handshake.py`).
+trio-websocket's reader passes every message over a channel to another task. Here it passes them on directly, so that
+a connection costs one task. Frames of the library (pongs, close frames) and our own go through one stream under one
+lock, so that frames are never interleaved. The handshake has been completed by then (`handshake.py`).
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Answer = TypeVar("Answer")
 
 RECEIVE_BYTES = 65_536
 FIRST_MESSAGE_BYTES = COMMANDS["hello"].maximum_bytes
-"""A message may have no more until it is known who sends."""
+"""Message size limit until the sender is authenticated."""
 SMALL_BYTES = 64
 SMALL_PIECES = 256
-"""Fragments that may be smaller than that: a limit on a message's size alone lets it have empty ones for ever.
+"""Number of fragments that may be smaller than `SMALL_BYTES`: a size limit alone permits endless empty ones.
 
-Of a connection, not of a message, of which there is always another. Every `SMALL_BYTES` of payload allow one again. The
-first and the last frame of a message may be of any size and are not counted; nor is what the network makes of a frame.
+Counted per connection, because a peer can always start another message. Every `SMALL_BYTES` of payload allow one more.
+The first and last frame of a message are not counted, nor is the way the network splits a frame.
 """
 
 _TEXT = 0x81
-"""One whole message of text (RFC 6455, 5.2)."""
+"""One whole text message (RFC 6455, 5.2)."""
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A server's text message as one frame, which is not masked: the same bytes for every peer."""
+    """Encode a text message as one unmasked frame, the same bytes for every peer."""
     size = len(payload)
     if size < 126:
         return b"%c%c%b" % (_TEXT, size, payload)
@@ -52,32 +52,32 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class _ReadEnough(Exception):
-    """Nothing more is to be read. Ends trio-websocket's reader at once, which would wait for the peer's end."""
+    """Stops trio-websocket's reader at once; otherwise it would wait for the peer to close."""
 
 
 class BufferedStream(trio.abc.Stream):
-    """The socket for trio-websocket, which would close it while our last words are still on their way.
+    """The socket as seen by trio-websocket, which would close it while our final frames are still being sent.
 
-    What the socket did not take at once goes before whatever is sent next, by whomever.
+    Bytes that the socket did not accept at once go ahead of whatever is sent next.
     """
 
     __slots__ = ("_rest", "_stream", "has_read_enough", "heard")
 
     def __init__(self, stream: trio.abc.Stream, heard: Callable[[], None] = lambda: None) -> None:
-        """``heard`` is called whenever anything comes: a ping of RFC 6455 or a part of a long message is a sign of life."""
+        """``heard`` is called for any received bytes: even an RFC 6455 ping or part of a message shows life."""
         self._stream = stream
         self._rest = b""
         self.has_read_enough = False
         self.heard = heard
 
     def send_now(self, data: bytes) -> bool:
-        """Have the socket take what it can without waiting; False where a rest is left. Nobody may be sending."""
+        """Write what the socket accepts without waiting; False if a rest remains. No other send may be in progress."""
         if not self._rest and isinstance(self._stream, trio.SocketStream):
             try:
-                # Trio's sockets do not block, and are to be had without a wait only by their number.
+                # Trio's sockets are non-blocking, but only their file descriptor can be used without awaiting.
                 taken = os.write(self._stream.socket.fileno(), data)
             except OSError:
-                taken = 0  # full or gone; which of them, `send_all` says
+                taken = 0  # full or closed; `send_all` tells which
             if taken == len(data):
                 return True
             data = data[taken:]
@@ -96,7 +96,7 @@ class BufferedStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """What comes. Raises `_ReadEnough` once the library would be reading on for nothing."""
+        """Receive data. Raises `_ReadEnough` when the library should stop reading."""
         if self.has_read_enough:
             raise _ReadEnough
         data = await self._stream.receive_some(max_bytes)
@@ -104,13 +104,13 @@ class BufferedStream(trio.abc.Stream):
         return data
 
     async def aclose(self) -> None:
-        """Only the reading ends: its connection closes it."""
+        """Stop reading; the connection closes the socket."""
         self.has_read_enough = True
         await trio.lowlevel.checkpoint()
 
 
 async def _own_errors_apart(ours: Awaitable[Answer]) -> Answer:
-    """Errors of ours must not look like those that trio-websocket's reader takes for its own, and swallows."""
+    """Wrap our own errors that trio-websocket's reader would take for its own and swallow."""
     try:
         return await ours
     except (KeyError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
@@ -118,7 +118,7 @@ async def _own_errors_apart(ours: Awaitable[Answer]) -> Answer:
 
 
 class _MessageSink:
-    """Stands for the channel between trio-websocket's reader and a task of ours: each message is taken at once."""
+    """Replaces the channel between trio-websocket's reader and a consumer task: each message is consumed at once."""
 
     __slots__ = ("_take",)
 
@@ -139,7 +139,7 @@ class _MessageSink:
 
 
 class _NoMoreHandshake:
-    """Stands for wsproto's handshake, which would keep its HTTP parser and headers for good."""
+    """Replaces wsproto's handshake, which would keep its HTTP parser and headers for good."""
 
     def events(self) -> tuple[()]:
         return ()
@@ -149,7 +149,7 @@ _NO_MORE_HANDSHAKE: Any = _NoMoreHandshake()
 
 
 class ServedWebSocket(WebSocketConnection):
-    """A server's end of one WebSocket, whose handshake is over. Its reader is the caller of `read`."""
+    """The server's end of one WebSocket after the handshake. The caller of `read` is its reader."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class ServedWebSocket(WebSocketConnection):
         received: bytes = b"",
         heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``take`` gets each message; ``received`` is what came behind the handshake; ``heard`` as in `BufferedStream`."""
+        """``take`` gets each message; ``received`` are bytes after the handshake; ``heard`` as in `BufferedStream`."""
         self._kept = BufferedStream(stream, heard)
         protocol = WSConnection(ConnectionType.SERVER)
         protocol.handshake = _NO_MORE_HANDSHAKE
@@ -177,16 +177,16 @@ class ServedWebSocket(WebSocketConnection):
         self._small_pieces_left: float = SMALL_PIECES
 
     async def read(self) -> None:
-        """Take messages, until either end has closed or the peer is gone.
+        """Read messages until either end has closed or the peer is gone.
 
-        Raises `ConnectionClosed` where an answer cannot be sent, and what ``take`` raises. Cancelled, whatever was
-        being written is cut off: close the stream then.
+        Raises `ConnectionClosed` if an answer cannot be sent, and whatever ``take`` raises. If cancelled, a write in
+        progress is cut off: close the stream then.
         """
         with suppress(_ReadEnough):
             await self._reader_task()
 
     async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
-        # Of text in characters, of which no fragment has more than bytes.
+        # Text is counted in characters; a fragment never has more of them than bytes.
         self._frame_length += len(event.data)
         if event.frame_finished:
             self._small_pieces_left = min(SMALL_PIECES, self._small_pieces_left + self._frame_length / SMALL_BYTES)
@@ -198,36 +198,36 @@ class ServedWebSocket(WebSocketConnection):
                 self._message_parts = []
                 self._close_reason = CloseReason(1009, "too many fragments")
                 await self._send(CloseConnection(code=1009, reason="too many fragments"))
-                # What came with it is not looked at: tens of thousands of frames, perhaps.
+                # Ignore what came with it, which may be tens of thousands of frames.
                 raise _ReadEnough
         await super()._handle_message_event(event)
         if not self._reader_running:  # the message was too large
             self._kept.has_read_enough = True
 
     def take_messages_of(self, size: int) -> None:
-        """From now on."""
+        """Set the message size limit from now on."""
         self._max_message_size = size
 
     def read_no_more(self) -> None:
-        """What has come is not looked at."""
+        """Ignore everything received from now on."""
         self._kept.has_read_enough = True
 
     @property
     def is_being_written(self) -> bool:
-        """Whether somebody waits for the socket to take something."""
+        """True while a send waits for the socket."""
         return self._stream_lock.locked()
 
     def write_now(self, frame: bytes) -> bool:
-        """Give the socket a whole frame. False where `write` must be awaited for the rest of it to go out.
+        """Write a whole frame. False if `write` must be awaited to send the rest.
 
-        To be called only while nothing is being written and nothing is left of an earlier frame.
+        Call only while no write is in progress and nothing is left of an earlier frame.
         """
         return self._kept.send_now(frame)
 
     async def write(self, frame: bytes) -> None:
-        """Send what was left and a whole frame. Raises `ConnectionClosed`, `ReaderTooSlow`.
+        """Send the rest of earlier frames and a whole frame. Raises `ConnectionClosed`, `ReaderTooSlow`.
 
-        A cancelled write leaves half a frame on the wire: abort the stream then.
+        A cancelled write leaves a partial frame on the wire: abort the stream then.
         """
         async with self._stream_lock:
             if self._close_reason is not None:
@@ -242,6 +242,6 @@ class ServedWebSocket(WebSocketConnection):
                 raise ConnectionClosed(self._close_reason) from None
 
     async def report_parse_failure(self) -> None:
-        """Say why, where the peer's bytes were no WebSocket frames or no UTF-8: trio-websocket says nothing."""
+        """Send a close frame if the peer's bytes were no valid WebSocket frames or UTF-8: trio-websocket sends none."""
         if self._wsproto.state is ConnectionState.OPEN and self._close_reason is not None:
             await self._send(CloseConnection(code=self._close_reason.code, reason=self._close_reason.reason))

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.connections.handshake_backlog import HandshakeBacklog
+from actors.connections.listener import HandshakeBacklog
 from actors.inference.worker_config import WorkerConfig
 from tests.server_fixture import RunningServer, eventually, running_server
 

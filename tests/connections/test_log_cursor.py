@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from actors.connections.keepalive import TimingWheel
 from actors.connections.log_cursor import LogCursor, Next, can_resume
-from actors.connections.timing_wheel import TimingWheel
 from actors.storage.messages import LogPage, StoredEvent
 from protocol.commands import Subscribe
 from protocol.events import Priority, ResumeResult

@@ -220,8 +220,8 @@ async def test_op_no_answer_to_a_stranger_names_anything_in_any_state(
         # Each request would wait as long for it as the product lets it.
         monkeypatch.setattr("actors.rest.services.ACCESS_SECONDS", 0.05)
         monkeypatch.setattr("actors.rest.auth.ACCESS_SECONDS", 0.05)
-        monkeypatch.setattr("actors.connections.authentication.ASK_SECONDS", 0.05)
-        monkeypatch.setattr("actors.connections.connection.DOOR_SECONDS", 0.05)
+        monkeypatch.setattr("actors.connections.session.AUTHENTICATE_SECONDS", 0.05)
+        monkeypatch.setattr("actors.connections.connection.ORIGIN_SECONDS", 0.05)
     monkeypatch.setattr(server.system, "stopping_reason", server.system.stopping_reason)
     monkeypatch.setattr(memory_ceiling, "_shortages", [])
     for reach in ways:
