@@ -72,7 +72,7 @@ class _Shortage:
             raise error
         if not self._times:
             _log.warning("cannot accept connections", error=error.strerror)
-            self._note(f"connections cannot be accepted: {error.strerror}")
+            self._note(f"cannot accept connections: {error.strerror}")
         self._times += 1
 
     def is_over(self) -> None:

@@ -52,7 +52,7 @@ def refusal_of(fault: Exception, *, writes: bool) -> CommandRefused | None:
     A command that ``writes`` is `unavailable` or `overloaded` only if nothing was done. If the actor had begun, or did not
     answer in time, the outcome is unknown, which is `deadline_exceeded`.
     """
-    unknown = ", so whether this was kept is not known" if writes else ""
+    unknown = ", so it is not known whether the change was stored" if writes else ""
     match what_failed(fault):
         case ActorDead(path=path, has_begun=True) if writes:
             message = f"{path} ended while it carried this out{unknown}"

@@ -36,7 +36,7 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 def _no_pass_phrase() -> str:
-    raise ValueError("the key is protected by a pass phrase; keep it without one, readable by the server's user alone")
+    raise ValueError("the key is protected by a pass phrase; store it without one, readable only by the server's user")
 
 
 def first_certificate(certificate: Path) -> str:

@@ -26,7 +26,7 @@ async def until_tokens_may_have_changed(access: ActorRef[AwaitTokenChange], seen
         changes: int = await access.ask(AwaitTokenChange(seen, LOOK_SECONDS), timeout=LOOK_SECONDS + ASK_SECONDS)
     except RuntimeFault as error:
         # It is being started again, and is asked anew in a moment.
-        _log.debug("changes of tokens not heard of", error=str(error))
+        _log.debug("token changes not received", error=str(error))
         await trio.sleep(LOOK_SECONDS)
         return None
     return changes

@@ -80,7 +80,7 @@ async def _send(stream: trio.SocketStream, piece: memoryview) -> int:
         return await stream.socket.send(piece)
     except OSError as error:
         gone = trio.ClosedResourceError if error.errno in _CLOSED else trio.BrokenResourceError
-        raise gone("the socket takes nothing more") from error
+        raise gone("the socket accepts no more data") from error
 
 
 class PacedStream(trio.abc.HalfCloseableStream):

@@ -204,7 +204,7 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
                 Read(query=FIND_KEPT.name, command=wanted), timeout=LOOK_UP_SECONDS
             )
         except (CommandRefused, RuntimeFault) as error:
-            message_text = "nothing can be written now, and whether this was kept before cannot be read"
+            message_text = "nothing can be written now, and it is not known whether the change was stored before"
             raise CommandRefused(
                 ErrorCode.DEADLINE_EXCEEDED, message_text, retry_after_ms=int(TRY_SECONDS * 1000)
             ) from error

@@ -142,7 +142,7 @@ async def test_fr1_a_page_of_alternatives_fits_into_a_frame() -> None:
 async def test_fr1_a_welcome_with_many_snapshots_fits_into_a_frame(server: RunningServer) -> None:
     """Their texts come as events where they do not fit."""
     await server.until_engine_is("ready")
-    from actors.connections import connection
+    from actors.connections import session
 
     prompts = [f"count to {number}" for number in range(100, 112)]
     async with server.peer() as peer:
@@ -152,7 +152,7 @@ async def test_fr1_a_welcome_with_many_snapshots_fits_into_a_frame(server: Runni
             streams.append(events[0]["stream"])
             texts[events[0]["stream"]] = "".join(one["data"]["text"] for one in events[:-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connection, "SNAPSHOT_BYTES", 1000)
+        patch.setattr(session, "SNAPSHOT_BYTES", 1000)
         async with server.peer(hello=False) as peer:
             points = [{"stream": one, "epoch": "another", "seq": 5} for one in streams]
             welcome = await peer.hello(resume=points)

@@ -48,7 +48,7 @@ async def test_cl10_no_command_that_is_not_known_is_carried_out(server: RunningS
                 wrong[kind] = answer["data"]
             if kind in ("generate", "assist"):
                 # Not even begun.
-                assert "resume of its stream" in answer["data"]["message"]
+                assert "resume the stream" in answer["data"]["message"]
         assert not wrong
         assert (await asked(peer, "task_list", "l", {}, only_if_known=False))["data"]["tasks"] == []
 

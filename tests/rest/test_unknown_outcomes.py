@@ -70,7 +70,7 @@ async def test_uo_a_write_over_rest_whose_actor_ends_after_the_commit_is_not_tol
         strike(writer, "_carry_out_watched", path)
         answer = await http.post("/tasks/tester", json={"title": "kept"}, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
-        assert "whether this was kept is not known" in answer.json()["detail"]
+        assert "not known whether the change was stored" in answer.json()["detail"]
         assert await kept(engineless_server) == ["kept"]
 
         async def is_made() -> bool:

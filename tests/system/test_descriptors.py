@@ -65,7 +65,7 @@ async def test_op_an_accept_that_fails_is_tried_again_and_does_not_spin(
         assert problems == [], "that was one connection's own trouble"
         return
     assert attempts[20] - attempts[0] == pytest.approx(2.0)
-    assert problems == [f"connections cannot be accepted: {os.strerror(number)}", None]
+    assert problems == [f"cannot accept connections: {os.strerror(number)}", None]
 
 
 @pytest.mark.integration
@@ -91,7 +91,7 @@ async def test_op_a_server_without_a_descriptor_goes_on_and_takes_up_what_waited
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             answer = await trio.to_thread.run_sync(waiting.recv, 4096)
-        assert degraded == ["rest: connections cannot be accepted: Too many open files"]
+        assert degraded == ["rest: cannot accept connections: Too many open files"]
         assert answer.startswith(b"HTTP/1.1 200")
         assert server.incarnations() == before
 
