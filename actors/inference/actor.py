@@ -24,7 +24,7 @@ from actors.inference.engine_messages import (
     EngineOutput,
     EngineReady,
 )
-from actors.inference.engine_registry import RosterMessage
+from actors.inference.engine_registry import EngineRegistryMessage
 from actors.inference.generation import NO_PROGRESS, Generation, progress_of
 from actors.inference.health import SelfReport
 from actors.inference.internal_messages import InferenceMessage, StreamMessage
@@ -96,7 +96,7 @@ class Inference(Actor[InferenceMessage]):
         model_registry: ModelRegistry,
         engines: DynamicRef,
         engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
-        engine_registry: ActorRef[RosterMessage],
+        engine_registry: ActorRef[EngineRegistryMessage],
         metrics: InferenceMetrics,
         sandbox: ActorRef[SandboxMessage] | None = None,
         kernels: ActorRef[CompileKernels] | None = None,
@@ -359,7 +359,7 @@ class Inference(Actor[InferenceMessage]):
         """Delivers the last event of a generation whose text is complete."""
         try:
             done = generation.complete(now, generation.completion_fields)
-        except Exception as error:  # noqa: BLE001  isolation border: another room's function made fields of one answer
+        except Exception as error:  # noqa: BLE001  isolation boundary: another service's function makes these fields
             _log.exception("completion fields failed", stream=generation.stream)
             self.fail(generation, ErrorCode.INTERNAL, f"the answer could not be completed: {type(error).__name__}")
             return

@@ -24,7 +24,7 @@ from actors.inference.engine_messages import (
     EngineReady,
     KillWorker,
     PrepareStandby,
-    SpareMessage,
+    StandbyMessage,
     StandbyTaken,
     TakeStandby,
 )
@@ -78,7 +78,7 @@ LAST_WORDS_SECONDS = 1.0
 """A dead worker's last output is already in its pipes; a process it started may still hold them open."""
 WATCH_SECONDS = 0.25
 """Interval between progress checks."""
-SPARE_SECONDS = 1.0
+STANDBY_SECONDS = 1.0
 """Handing a process over takes no time; if the standby actor is late, the engine starts without it."""
 
 
@@ -97,7 +97,7 @@ class Engine(Actor[EngineMessage]):
         model: ServableModel,
         inference: ActorRef[EngineNews],
         inspection: ActorRef[NoteWorker],
-        standby: ActorRef[SpareMessage] | None = None,
+        standby: ActorRef[StandbyMessage] | None = None,
     ) -> None:
         """``standby`` provides a process that has already imported everything; without it, every start imports afresh."""
         self._config = config
@@ -151,7 +151,7 @@ class Engine(Actor[EngineMessage]):
         if self._standby is None:
             return None
         try:
-            worker = await self._standby.ask(TakeStandby(), timeout=SPARE_SECONDS)
+            worker = await self._standby.ask(TakeStandby(), timeout=STANDBY_SECONDS)
             if worker is not None:
                 self._standby.tell_nowait(StandbyTaken(worker.pid))
         except RuntimeFault:
@@ -374,7 +374,7 @@ class Engine(Actor[EngineMessage]):
             try:
                 self._standby.tell_nowait(PrepareStandby())
             except SendFault as error:
-                _log.warning("no spare worker asked for", error=str(error))
+                _log.warning("standby worker not requested", error=str(error))
 
     async def _tell_loading(self, stage: str) -> None:
         await self._inference.tell(

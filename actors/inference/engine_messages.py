@@ -25,7 +25,7 @@ __all__ = [
     "EngineReady",
     "KillWorker",
     "PrepareStandby",
-    "SpareMessage",
+    "StandbyMessage",
     "StandbyTaken",
     "TakeStandby",
 ]
@@ -149,4 +149,4 @@ class StandbyTaken:
     worker_pid: int
 
 
-SpareMessage = PrepareStandby | TakeStandby | StandbyTaken
+StandbyMessage = PrepareStandby | TakeStandby | StandbyTaken

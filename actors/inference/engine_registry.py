@@ -7,7 +7,7 @@ from attrs import field, frozen
 from actors.inference.model_registry import ServableModel
 from runtime import Actor, Request, block
 
-__all__ = ["EngineRegistry", "EngineSnapshot", "ReadEngines", "RosterMessage", "StoreEngines"]
+__all__ = ["EngineRegistry", "EngineRegistryMessage", "EngineSnapshot", "ReadEngines", "StoreEngines"]
 
 
 @frozen(kw_only=True)
@@ -36,10 +36,10 @@ class ReadEngines(Request[EngineSnapshot]):
     """Returns the last snapshot stored."""
 
 
-RosterMessage = StoreEngines | ReadEngines
+EngineRegistryMessage = StoreEngines | ReadEngines
 
 
-class EngineRegistry(Actor[RosterMessage]):
+class EngineRegistry(Actor[EngineRegistryMessage]):
     """Remembers one value and does nothing else, so that nothing else can crash it."""
 
     mailbox = block(64)
@@ -47,7 +47,7 @@ class EngineRegistry(Actor[RosterMessage]):
     def __init__(self) -> None:
         self._engine_snapshot = EngineSnapshot()
 
-    async def handle(self, message: RosterMessage) -> EngineSnapshot | None:
+    async def handle(self, message: EngineRegistryMessage) -> EngineSnapshot | None:
         match message:
             case StoreEngines(engine_snapshot):
                 self._engine_snapshot = engine_snapshot

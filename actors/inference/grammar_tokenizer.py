@@ -35,7 +35,7 @@ def grammar_tokenizer(content: Mapping[str, Any]) -> GrammarTokenizer:
     try:
         return _made_of(content)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"tokenizer.json is no tokenizer: {error!r}") from error
+        raise ValueError(f"tokenizer.json is not a tokenizer: {error!r}") from error
 
 
 def _made_of(content: Mapping[str, Any]) -> GrammarTokenizer:

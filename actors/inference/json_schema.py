@@ -61,10 +61,10 @@ def prepared_schema(schema: dict[str, Any]) -> PreparedSchema:
     except NotSupported as problem:
         raise BadSchema(str(problem)) from None
     except RecursionError:
-        raise BadSchema("the schema is nested too deep") from None
+        raise BadSchema("the schema is nested too deeply") from None
     facts = Facts(work.definitions)
     if not facts.is_finite(root):
-        raise BadSchema("the schema has no finite value: whatever is begun never ends")
+        raise BadSchema("the schema has no finite value: every answer would be endless")
     definitions = {name: facts.finite_part(one) for name, one in work.definitions.items()}
     whole = facts.finite_part(root)
     if isinstance(whole, bool):
@@ -92,7 +92,7 @@ class _Preparation:
         """Rewrites a schema and all its subschemas. Raises `NotSupported`."""
         self.work_left -= 1
         if self.work_left < 0:
-            raise BadSchema("the schema is too large to be followed")
+            raise BadSchema("the schema is too large")
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, dict):
@@ -161,7 +161,7 @@ class _Preparation:
             made["items"] = self._or_nothing(items, f"{path}/{name}", schema.get("minItems", 0) == 0)
         if schema.get("unevaluatedItems") is not None and items is None:
             if _applicators(schema):
-                raise NotSupported(f"{path}/unevaluatedItems", "beside other rules cannot be followed")
+                raise NotSupported(f"{path}/unevaluatedItems", "is not supported together with other keywords")
             made["items"] = self.prepare(schema["unevaluatedItems"], f"{path}/unevaluatedItems")
         if "contains" in schema:
             made |= self._contains(schema, made, path)
@@ -174,7 +174,7 @@ class _Preparation:
         if least == 0 and "maxContains" not in schema:
             return {}
         if "maxContains" in schema or "prefixItems" in made or not isinstance(least, int):
-            raise NotSupported(f"{path}/contains", "with other rules for items cannot be followed")
+            raise NotSupported(f"{path}/contains", "is not supported together with other keywords for items")
         # Requiring it of all items is stricter than asked.
         wanted = self.prepare(schema["contains"], f"{path}/contains")
         items = wanted if "items" not in made else {"allOf": [made["items"], wanted]}
@@ -191,7 +191,7 @@ class _Preparation:
             self.unique_keys.add(key.replace("~1", "/").replace("~0", "~"))
             return {}
         if schema.get("minItems", 0) > 1:
-            raise NotSupported(f"{path}/uniqueItems", "can be followed for arrays of strings alone")
+            raise NotSupported(f"{path}/uniqueItems", "is supported only for arrays of strings")
         # A single item is always unique.
         self._leave_out(f"{path}/uniqueItems")
         return {"maxItems": 1}
@@ -286,7 +286,7 @@ class _Preparation:
                 problem = problem or error
                 unsupported.append(f"{path}/{name}/{place}")
         if not made:
-            raise problem or BadSchema(f"{path}/{name} must be an array that is not empty")
+            raise problem or BadSchema(f"{path}/{name} must be a non-empty array")
         for one in unsupported:
             self._leave_out(one)
         return made
@@ -311,10 +311,10 @@ class _Preparation:
             elif made is not False:
                 unsupported.append(f"{path}/oneOf/{place}")
         if self.apart.is_exhausted:
-            raise NotSupported(f"{path}/oneOf", "has more alternatives than can be told apart")
+            raise NotSupported(f"{path}/oneOf", "has too many alternatives to separate")
         if not fitting:
             raise problem or NotSupported(
-                f"{path}/oneOf", "has alternatives that cannot be told apart: an answer may fit several of them"
+                f"{path}/oneOf", "has alternatives that overlap: an answer could match several of them"
             )
         for one in unsupported:
             self._leave_out(one)
@@ -340,7 +340,7 @@ class _Preparation:
             return {"allOf": [self._not(one, f"{path}/anyOf/{place}") for place, one in enumerate(schema["anyOf"])]}
         if names == {"not"}:
             return self.prepare(schema["not"], f"{path}/not")
-        raise NotSupported(path, "can be followed for types and for required properties alone")
+        raise NotSupported(path, "is supported only for types and required properties")
 
     def _if(self, schema: dict[str, Any], path: str) -> Any:
         ways: list[Any] = []

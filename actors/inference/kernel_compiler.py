@@ -84,7 +84,7 @@ class KernelCompiler(Actor[CompileKernels]):
         try:
             worker = await WorkerProcess.start(lambda pipe: [*words, str(pipe)])
         except OSError as error:
-            return f"the process that compiles could not be started: {error.strerror}"
+            return f"the compiler process could not be started: {error.strerror}"
         began, self._pid = trio.current_time(), worker.pid
         try:
             with trio.move_on_after(COMPILE_SECONDS):
@@ -96,10 +96,8 @@ class KernelCompiler(Actor[CompileKernels]):
                     _log.info("kernels compiled", seconds=round(trio.current_time() - began, 1))
                     return None
                 words_of_it = "; ".join(list(worker.output)[-1:])
-                return f"the process that compiles ended with status {status}" + (
-                    f": {words_of_it}" if words_of_it else ""
-                )
-            return f"the process that compiles was not done after {COMPILE_SECONDS:g} seconds"
+                return f"the compiler process ended with status {status}" + (f": {words_of_it}" if words_of_it else "")
+            return f"the compiler process did not finish within {COMPILE_SECONDS:g} seconds"
         finally:
             self._pid = None
             await worker.end()

@@ -19,48 +19,53 @@ class InferenceMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._first_token = Histogram(
             "leanvibe_time_to_first_token_seconds",
-            "From acceptance to first token",
+            "Time from acceptance to the first token",
             buckets=_FIRST_TOKEN,
             registry=registry,
         )
         self._gap = Histogram(
-            "leanvibe_inter_token_latency_seconds", "Between two tokens of one answer", buckets=_GAP, registry=registry
+            "leanvibe_inter_token_latency_seconds",
+            "Time between two tokens of one answer",
+            buckets=_GAP,
+            registry=registry,
         )
         self._requests = Counter(
             "leanvibe_request_success",
-            "Requests by how they ended, each in exactly one",
+            "Requests by outcome",
             ["finished_reason"],
             registry=registry,
         )
-        self._refused = Counter("leanvibe_requests_refused", "Requests refused for lack of room", registry=registry)
-        self._prompt_tokens = Counter(
-            "leanvibe_prompt_tokens", "Tokens of prompts of ended requests", registry=registry
+        self._refused = Counter(
+            "leanvibe_requests_refused", "Requests refused because the queue was full", registry=registry
         )
-        self._generation_tokens = Counter("leanvibe_generation_tokens", "Tokens of ended requests", registry=registry)
+        self._prompt_tokens = Counter("leanvibe_prompt_tokens", "Prompt tokens of finished requests", registry=registry)
+        self._generation_tokens = Counter(
+            "leanvibe_generation_tokens", "Answer tokens of finished requests", registry=registry
+        )
         self._steps = Counter("leanvibe_engine_steps", "Steps of the worker", registry=registry)
         self._step_seconds = Counter("leanvibe_engine_step_seconds", "Time spent in steps", registry=registry)
         self._prefilled = Counter(
             "leanvibe_prefilled_tokens", "Prompt tokens computed, padding included", registry=registry
         )
         self._drafted = Counter(
-            "leanvibe_spec_decode_num_draft_tokens", "Tokens guessed and judged in a step", registry=registry
+            "leanvibe_spec_decode_num_draft_tokens", "Tokens drafted and verified", registry=registry
         )
         self._accepted = Counter(
-            "leanvibe_spec_decode_num_accepted_tokens", "Of these, those that were the answer's", registry=registry
+            "leanvibe_spec_decode_num_accepted_tokens", "Drafted tokens that were accepted", registry=registry
         )
         self._prefix_queries = Counter(
-            "leanvibe_prefix_cache_queries", "Prompt tokens looked up among kept prefixes", registry=registry
+            "leanvibe_prefix_cache_queries", "Prompt tokens looked up in the prefix cache", registry=registry
         )
         self._prefix_hits = Counter(
-            "leanvibe_prefix_cache_hits", "Prompt tokens found among kept prefixes", registry=registry
+            "leanvibe_prefix_cache_hits", "Prompt tokens found in the prefix cache", registry=registry
         )
         self._memory = Gauge(
-            "leanvibe_engine_memory_bytes", "What the workers hold together, by kind", ["kind"], registry=registry
+            "leanvibe_engine_memory_bytes", "Memory of all workers, by kind", ["kind"], registry=registry
         )
         self._memory_kinds: set[str] = set()
         self._restarts = Counter("leanvibe_engine_restarts", "Workers lost", registry=registry)
-        self._running = Gauge("leanvibe_num_requests_running", "Rows in the worker", registry=registry)
-        self._waiting = Gauge("leanvibe_num_requests_waiting", "Requests that wait for a row", registry=registry)
+        self._running = Gauge("leanvibe_num_requests_running", "Requests running in the worker", registry=registry)
+        self._waiting = Gauge("leanvibe_num_requests_waiting", "Requests waiting for a row", registry=registry)
 
     def first_token(self, seconds: float) -> None:
         """A request got its first token."""

@@ -57,7 +57,7 @@ class ModelFiles:
         seconds = CHANGE_SECONDS if seconds is None else seconds
         with trio.move_on_after(seconds):
             return await trio.to_thread.run_sync(function, *given, limiter=self._threads, abandon_on_cancel=True)
-        _log.warning("disk of the models does not answer", waited_seconds=seconds)
+        _log.warning("model disk does not answer", waited_seconds=seconds)
         raise ModelUnreadable(
             ErrorCode.UNAVAILABLE,
             f"the disk with the models did not answer within {seconds:g} seconds; nothing was changed. "

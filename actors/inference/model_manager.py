@@ -15,7 +15,7 @@ import trio
 from actors.inference.calibration import Calibration
 from actors.inference.checkpoints.errors import ModelError, reason_in_short
 from actors.inference.engine_messages import Attach, EngineMessage
-from actors.inference.engine_registry import EngineSnapshot, ReadEngines, RosterMessage, StoreEngines
+from actors.inference.engine_registry import EngineRegistryMessage, EngineSnapshot, ReadEngines, StoreEngines
 from actors.inference.kernel_compiler import CompileKernels
 from actors.inference.kernel_renewal import KernelRenewal
 from actors.inference.memory_fit import available_memory_bytes, fits_alone, fits_beside
@@ -57,7 +57,7 @@ class ModelManager:
         model_registry: ModelRegistry,
         engines: DynamicRef,
         engine_for: Callable[[ServableModel], Callable[[], Actor[Any]]],
-        engine_registry: ActorRef[RosterMessage],
+        engine_registry: ActorRef[EngineRegistryMessage],
         new_scheduler: MakeScheduler,
         move: Callable[[Scheduler, Scheduler], Awaitable[None]],
         context: Context,
@@ -260,7 +260,7 @@ class ModelManager:
             else:
                 self._candidate = None
                 problem = "there is not enough memory for a second worker"
-        except Exception as error:  # noqa: BLE001  border: the old engine continues to serve
+        except Exception as error:  # noqa: BLE001  boundary: the old engine continues to serve
             if self._candidate not in (None, self._current):
                 await self._discard(self._candidate)
             problem = str(error)
@@ -274,7 +274,7 @@ class ModelManager:
         try:
             model = await self.files.find(name)
             if not self._is_current(model):
-                raise ModelRefused(ErrorCode.CONFLICT, f"{name} is not the model in use, that is {self.in_use.name}")
+                raise ModelRefused(ErrorCode.CONFLICT, f"{name} is not the model in use, which is {self.in_use.name}")
             if self.current.state != "unloaded":
                 self._unload_current()
             # A request that arrived in the meantime loads it again, but the unload was carried out all the same.
@@ -289,7 +289,7 @@ class ModelManager:
         if self._change is not None:
             raise ModelRefused(
                 ErrorCode.CONFLICT,
-                f"another change, to {self._change}, is under way; see GET /models",
+                f"another change, to {self._change}, is in progress; see GET /models",
                 retry_after_ms=BUSY_MS,
             )
         self._change = name
@@ -363,7 +363,7 @@ class ModelManager:
                 await self._until(lambda: candidate.was_ready or candidate.load_problem is not None)
         except trio.TooSlowError:
             return f"it was not ready after {SETTLE_SECONDS:g} seconds"
-        except Exception as error:  # noqa: BLE001  border: whatever keeps a process from starting is told in words
+        except Exception as error:  # noqa: BLE001  boundary: any failure to start a process is reported as text
             return f"its process could not be started: {error}"
         return None if candidate.was_ready else candidate.load_problem
 
@@ -388,7 +388,7 @@ class ModelManager:
         free = await trio.to_thread.run_sync(available_memory_bytes, held)
         if not fits_alone(weights, held, bound_bytes=bound, free_bytes=free):
             usable = bound or (free or 0) + held
-            problem = f"its weights take {weights / 1e6:,.0f} MB, and {usable / 1e6:,.0f} MB are there for models"
+            problem = f"its weights take {weights / 1e6:,.0f} MB, and {usable / 1e6:,.0f} MB are available for models"
             raise self._refusal(model, problem, self.in_use.name)
         return fits_beside(weights, held, bound_bytes=bound, free_bytes=free)
 
@@ -418,7 +418,7 @@ class ModelManager:
         while scheduler is self._current:
             try:
                 await self._start(scheduler)
-            except Exception as error:  # noqa: BLE001  border: a machine without memory or processes may recover
+            except Exception as error:  # noqa: BLE001  boundary: a machine short of memory or processes may recover
                 _log.exception("engine not started", model=scheduler.model.name)
                 scheduler.load_failed(f"failed: the worker could not be started: {error}")
             else:

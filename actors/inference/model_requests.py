@@ -42,7 +42,7 @@ class ModelRequests:
         current = self._models.current
         if current.state != "ready" or current.worker_pid is None or not current.engine.is_running:
             raise ModelRefused(ErrorCode.CONFLICT, f"the engine is {current.state}, so there is no process to kill")
-        _log.warning("an operator kills the engine's process", worker_pid=current.worker_pid)
+        _log.warning("engine process killed by an operator", worker_pid=current.worker_pid)
         current.engine.tell_nowait(KillWorker())
         return current.worker_pid
 

@@ -24,8 +24,8 @@ DEADLINE_PASSED = "the request's own deadline has passed"
 
 ENCODING_THREADS = 4
 ENCODING_SECONDS = 30.0
-UNREADABLE = "the processes that read prompts are lost, or too busy"
-SANDBOX_RESTARTS = "the sandbox that reads prompts is restarting"
+UNREADABLE = "the processes that encode prompts are down or overloaded"
+SANDBOX_RESTARTS = "the sandbox that encodes prompts is restarting"
 SANDBOX_RESTART_SECONDS = 0.2
 """The first restart is immediate."""
 
@@ -75,7 +75,7 @@ class PromptEncoder:
                 )
         except TemplateRefused as error:
             raise GenerationRefused(
-                ErrorCode.INVALID_FIELD, f"the model's chat template refuses this: {error}", field="data.messages"
+                ErrorCode.INVALID_FIELD, f"the model's chat template rejects this: {error}", field="data.messages"
             ) from None
         except BadSchema as error:
             raise GenerationRefused(
@@ -100,7 +100,7 @@ class PromptEncoder:
                 try:
                     ids: EncodedPrompt = await self._sandbox.ask(message, timeout=ENCODING_SECONDS)
                 except AskDeadline:
-                    self.problem = "prompts are not read in time"
+                    self.problem = "prompts are not encoded in time"
                     raise trio.TooSlowError from None
                 except GenerationRefused as refusal:
                     is_ours = refusal.code in (ErrorCode.OVERLOADED, ErrorCode.MODEL_UNAVAILABLE)

@@ -247,15 +247,15 @@ class Scheduler:
                 self.release(generation, still_in_worker=True)
                 generation.row = None
                 self.queue.push(generation.client_id, generation, first=True)
-                _log.info("an answer waits for memory in its middle", stream=generation.stream)
+                _log.info("answer paused for lack of memory", stream=generation.stream)
 
     def _take_token(self, generation: Generation, token: SampledToken, now: float) -> None:
         count, before, had_token = len(generation.emitted_ids), generation.last_token_at, bool(generation.emitted_ids)
         try:
             generation.advance(token.token_id, token.log_probability, token.finish, now, token.alternatives)
-        except Exception as error:  # noqa: BLE001  isolation border: one row's text must not stop its neighbours
+        except Exception as error:  # noqa: BLE001  isolation boundary: one row's text must not stop its neighbours
             _log.exception("text of a generation failed", stream=generation.stream)
-            self._endings.fail(generation, ErrorCode.INTERNAL, f"the text could not be made: {type(error).__name__}")
+            self._endings.fail(generation, ErrorCode.INTERNAL, f"the text could not be decoded: {type(error).__name__}")
             return
         # The model's stop token is not part of the answer.
         if len(generation.emitted_ids) > count:
@@ -368,4 +368,6 @@ def _why_failed(generation: Generation, failure: RowFailure) -> str:
         return f"this request failed in the engine: {failure.reason}"
     generate = generation.generate
     rule = generate.call_rule if isinstance(generate, GenerateWithTools) else None
-    return f"data.{'response_schema' if rule is None else rule.source_field} cannot be followed any further: {failure.reason}"
+    return (
+        f"data.{'response_schema' if rule is None else rule.source_field} can no longer be enforced: {failure.reason}"
+    )

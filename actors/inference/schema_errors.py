@@ -5,22 +5,25 @@ from __future__ import annotations
 __all__ = ["BadSchema", "NotSupported", "words_of"]
 
 _WORDS = (
-    (("doesn't satisfy", "forced bytes"), "a token came that it does not allow"),
+    (("doesn't satisfy", "forced bytes"), "it received a token that it does not allow"),
     (
         ("schema too large", "grammar too large", "grammar size", "maximum grammar", "max_grammar"),
-        "it is too large to be followed",
+        "it is too large",
     ),
     # The last one is raised if no token may begin a text.
-    (("unsatisfiable", "Unsatisfiable", "NoExtensionBias"), "no value fits it: rules of it exclude each other"),
+    (
+        ("unsatisfiable", "Unsatisfiable", "NoExtensionBias"),
+        "no value satisfies it: its keywords contradict each other",
+    ),
     (
         ("regex parse error", "invalid regex", "failed to compile regex", "unsupported regex"),
-        "it has a pattern that is no regular expression as JSON Schema has them",
+        "it has a pattern that is not a valid regular expression",
     ),
     (
         ("lexer", "regex", "fuel", "too complex", "row items", "max_items"),
-        "it has patterns or alternatives that are too complex to be followed",
+        "its patterns or alternatives are too complex",
     ),
-    (("stack level", "recursion"), "it is nested too deep"),
+    (("stack level", "recursion"), "it is nested too deeply"),
 )
 
 
@@ -45,4 +48,4 @@ def words_of(problem: str) -> str:
     for signs, words in _WORDS:
         if any(one in problem for one in signs):
             return words
-    return "it combines rules that cannot be followed together"
+    return "it combines keywords that are not supported together"

@@ -20,9 +20,9 @@ def named(names: Any, made: dict[str, Any], required: list[Any], path: str) -> d
     if names is True or (isinstance(names, dict) and not names.keys() - _SAY_NOTHING):
         return {}
     if not isinstance(names, dict) or names.keys() - _RULES_OF_NAMES:
-        raise NotSupported(path, "with such rules cannot be followed")
+        raise NotSupported(path, "with such keywords is not supported")
     if made.get("patternProperties"):
-        raise NotSupported(path, "beside patternProperties cannot be followed")
+        raise NotSupported(path, "together with patternProperties is not supported")
     properties, others = made.get("properties", {}), made.get("additionalProperties", True)
     unfit = [one for one in (*properties, *required) if not _is_name(one, names)]
     if set(unfit) & set(required):
@@ -35,7 +35,7 @@ def named(names: Any, made: dict[str, Any], required: list[Any], path: str) -> d
     pattern = checked_pattern(names["pattern"], f"{path}/pattern") if "pattern" in names else None
     if "minLength" in names or "maxLength" in names:
         if pattern is not None:
-            raise NotSupported(path, "with a pattern and a length cannot be followed")
+            raise NotSupported(path, "with both a pattern and a length is not supported")
         pattern = f"^[^\\n]{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
     if pattern is None:
         return {}
@@ -75,9 +75,9 @@ def checked_pattern(pattern: Any, path: str) -> str:
     if not isinstance(pattern, str):
         raise BadSchema(f"{path} must be a string")
     if _LOOKAROUND.search(pattern):
-        raise NotSupported(path, "looks ahead or behind, which cannot be followed")
+        raise NotSupported(path, "uses lookahead or lookbehind, which is not supported")
     if _BACKREFERENCE.search(pattern):
-        raise NotSupported(path, "refers to what it matched before, which cannot be followed")
+        raise NotSupported(path, "uses a backreference, which is not supported")
     return pattern
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 import trio
 
-from actors.inference.engine_messages import PrepareStandby, SpareMessage, StandbyTaken, TakeStandby
+from actors.inference.engine_messages import PrepareStandby, StandbyMessage, StandbyTaken, TakeStandby
 from actors.inference.frames import FrameFault
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import PROTOCOL, Hello, StandingBy, WaitForModel, check_protocol
@@ -18,7 +18,7 @@ from runtime import Actor, block
 
 __all__ = ["WarmStandby"]
 
-_log = structlog.get_logger("spare")
+_log = structlog.get_logger("standby")
 
 IMPORT_SECONDS = 120.0
 """Enough on a busy machine; a process that is not ready by then is no help."""
@@ -26,7 +26,7 @@ AGAIN_SECONDS = 30.0
 """Pause after a standby died unused: whatever killed it may be a shortage of memory."""
 
 
-class WarmStandby(Actor[SpareMessage]):
+class WarmStandby(Actor[StandbyMessage]):
     """Owns at most one process, from its start until an engine takes it."""
 
     mailbox = block(64)
@@ -47,7 +47,7 @@ class WarmStandby(Actor[SpareMessage]):
         self._keeping: trio.CancelScope | None = None
         self._let_go = trio.Event()
 
-    async def handle(self, message: SpareMessage) -> InferenceWorker | None:
+    async def handle(self, message: StandbyMessage) -> InferenceWorker | None:
         match message:
             case PrepareStandby():
                 await self._end_unclaimed()
@@ -99,8 +99,8 @@ class WarmStandby(Actor[SpareMessage]):
                 try:
                     await self._keep_one()
                 except (OSError, FrameFault, trio.BrokenResourceError, trio.TooSlowError) as error:
-                    _log.warning("no spare worker", error=repr(error))
-                    self.context.note_problem(f"no spare worker: {error}")
+                    _log.warning("no standby worker", error=repr(error))
+                    self.context.note_problem(f"no standby worker: {error}")
                 await trio.sleep(AGAIN_SECONDS)
         finally:
             self._let_go.set()
@@ -115,10 +115,10 @@ class WarmStandby(Actor[SpareMessage]):
                     await _until_ready(worker)
                 self._ready = worker
                 self.context.note_problem(None)
-                _log.info("spare worker ready", worker_pid=worker.pid)
+                _log.info("standby worker ready", worker_pid=worker.pid)
                 status = await worker.process.wait()
                 self._ready = None
-                _log.warning("spare worker lost", worker_pid=worker.pid, status=status)
+                _log.warning("standby worker lost", worker_pid=worker.pid, status=status)
                 nursery.cancel_scope.cancel(reason="it is gone")
         finally:
             if self._given is not worker:
@@ -133,4 +133,4 @@ async def _until_ready(worker: InferenceWorker) -> None:
                 check_protocol(frame.protocol)
             if isinstance(frame, StandingBy):
                 return
-    raise FrameFault(f"worker {worker.pid} ended before it stood by: {'; '.join(list(worker.output)[-3:])}")
+    raise FrameFault(f"worker {worker.pid} ended before it was standing by: {'; '.join(list(worker.output)[-3:])}")

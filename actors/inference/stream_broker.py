@@ -48,7 +48,7 @@ _log = structlog.get_logger("inference")
 
 LOAD_ATTEMPTS = 10
 LOAD_PAUSE_SECONDS = 0.5
-ABANDONED = "the last follower left"
+ABANDONED = "the last subscriber left"
 EXPIRED = "its last subscriber did not come back"
 FAULTS_OF_OURS = frozenset({DownReason.CRASHED, DownReason.CANCELLED})
 """Reasons for a subscriber's end that its client did not cause."""
@@ -149,7 +149,7 @@ class StreamBroker:
         if stream is None or request.resume is None:
             return None
         if request.epoch not in (None, stream.epoch):
-            raise GenerationRefused(ErrorCode.UNAVAILABLE, "the stream was restarted meanwhile; resume it")
+            raise GenerationRefused(ErrorCode.UNAVAILABLE, "the stream was restarted in the meantime; resume it")
         return self._as_started(stream, prompt_tokens=0, is_repeat=True)
 
     @property
@@ -180,7 +180,8 @@ class StreamBroker:
         except RuntimeFault as error:
             if isinstance(error, AskDeadline) or (isinstance(error, ActorDead) and error.has_begun):
                 raise GenerationRefused(
-                    ErrorCode.DEADLINE_EXCEEDED, "whether this was accepted is unknown; the same id tells"
+                    ErrorCode.DEADLINE_EXCEEDED,
+                    "it is unknown whether this was accepted; send it again with the same id",
                 ) from error
             raise GenerationRefused(
                 ErrorCode.UNAVAILABLE, "the command could not be stored", retry_after_ms=1000
@@ -229,7 +230,7 @@ class StreamBroker:
             stream = self._open(again, first.seed, [])
             stream.deliver(
                 GenerationFailed(
-                    stream=stream.name, seq=1, code=ErrorCode.UNAVAILABLE, message="this answer is no longer there"
+                    stream=stream.name, seq=1, code=ErrorCode.UNAVAILABLE, message="this answer is no longer available"
                 )
             )
             self._streams.ended(stream, trio.current_time())
@@ -314,7 +315,7 @@ class StreamBroker:
             if subscriber.path not in self._overrun:
                 # Logged once per subscriber, which may miss thousands of events a few at a time.
                 self._overrun.add(subscriber.path)
-                _log.warning("follower overrun", subscriber=subscriber.path, stream=event.stream)
+                _log.warning("subscriber overrun", subscriber=subscriber.path, stream=event.stream)
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -332,7 +333,7 @@ class StreamBroker:
             try:
                 observer.tell_nowait(stream.ended())
             except SendFault as error:
-                _log.error("observer not told", observer=observer.path, stream=name, error=str(error))
+                _log.error("observer not notified", observer=observer.path, stream=name, error=str(error))
         if stream.is_stored:
             with within(stream.recovery.trace):
                 self._context.spawn(self._store_end, stream)

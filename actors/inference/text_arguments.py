@@ -88,9 +88,9 @@ class TextArguments:
             raise BadSchema(f"{path} must be an object, true or false")
         self._work_left -= 1
         if depth > MAXIMUM_DEPTH or self._work_left < 0:
-            raise NotSupported(path, "is nested too deep for a text, or has too many alternatives")
+            raise NotSupported(path, "is nested too deeply for a string, or has too many alternatives")
         if unknown := next((one for one in _UNKNOWN if one in schema), None):
-            raise NotSupported(f"{path}/{unknown}", "cannot be followed for a text")
+            raise NotSupported(f"{path}/{unknown}", "is not supported for a string")
 
         def of(one: Any, place: str, *, is_asserted: bool = is_asserted) -> str:
             return self._of(one, f"{path}/{place}", depth + 1, is_asserted=is_asserted)
@@ -130,7 +130,7 @@ class TextArguments:
             parts.append(_found(checked_pattern(pattern, f"{path}/pattern"), f"{path}/pattern"))
         elif isinstance(form, str) and form in PATTERNS_OF_FORMATS and not _BEYOND_FORMAT & schema.keys():
             if not is_asserted:
-                raise NotSupported(f"{path}/format", "cannot be followed where it says what a text must not be")
+                raise NotSupported(f"{path}/format", "is not supported in a negated schema for a string")
             parts.append(f"/{_escaped(PATTERNS_OF_FORMATS[form])}/")
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         if least or most is not None:
@@ -163,7 +163,7 @@ def _exactly_one(schemas: list[Any], of: Callable[..., str], path: str) -> str:
         # Of two equal constants neither is allowed.
         return _or([one for one in made if made.count(one) == 1])
     if len(made) > MAXIMUM_APART:
-        raise NotSupported(path, "has more alternatives than can be told apart")
+        raise NotSupported(path, "has too many alternatives to separate")
     # The schemas to exclude are built again exactly, because a subset would not suffice.
     whole = [of(one, f"oneOf/{place}", is_asserted=False) for place, one in enumerate(schemas)]
     return _or([f"({one} & ~({_or(whole[:at] + whole[at + 1 :])}))" for at, one in enumerate(made)])
@@ -184,7 +184,7 @@ def _found(pattern: str, path: str) -> str:
         ends = body.endswith("$") and not _is_escaped(body, len(body) - 1)
         behind, body = ("", body[:-1]) if ends else ("(?s:.*)", body)
         if _has_anchor(body):
-            raise NotSupported(path, "has ^, $ or \\b in its middle, which cannot be followed for a text")
+            raise NotSupported(path, "has ^, $ or \\b in the middle, which is not supported for a string")
         alternatives.append(f"{before}(?:{_escaped(body)}){behind}")
     return f"/{'|'.join(alternatives)}/"
 

@@ -51,7 +51,7 @@ class TokenWatch:
             ended: Mapping[str, str] = await self._access.ask(FindEnded(domains), timeout=ASK_SECONDS)
         except RuntimeFault as error:
             # The access actor is restarting and will be asked again in a moment.
-            _log.debug("tokens not looked at", error=str(error))
+            _log.debug("tokens not checked", error=str(error))
             return
         for generation in list(self._generations.values()):
             reason = ended.get(generation.domain)

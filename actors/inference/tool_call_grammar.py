@@ -34,9 +34,7 @@ _BESIDE_PROPERTIES = frozenset(
     | {"unevaluatedProperties"}
 )
 """Keywords that constrain more than one property at a time, which is not supported."""
-UNHELD = (
-    'nothing is held with tool_choice "auto", no strict function, no response_format and parallel_tool_calls left out'
-)
+UNHELD = 'calls are unconstrained with tool_choice "auto", no strict function, no response_format and parallel_tool_calls left out'
 """Advice for parameters that this model's format of calls cannot be constrained to."""
 _CDATA = r"/\s*<!\[CDATA\[(?s:.*)\]\]>\s*/"
 """A string that parsers replace by its content."""
@@ -245,7 +243,7 @@ class _Grammar:
         texts: TextArguments,
     ) -> None:
         if schema is False:
-            raise NotAnObject(f"properties.{key} is required and can have no value")
+            raise NotAnObject(f"properties.{key} is required but cannot have a value")
         schema = schema if isinstance(schema, dict) else {}
         is_text = syntax.is_plain_text(schema)
         value_begins = (syntax.text_value if is_text else None) or syntax.value
@@ -260,7 +258,7 @@ class _Grammar:
         try:
             text = texts.terminal(schema, f"/properties/{key}", without=fences, is_trimmed=syntax.strips_texts)
         except NotSupported as problem:
-            raise NotAnObject(f"{problem} of this model's calls; {UNHELD}") from None
+            raise NotAnObject(f"{problem} in this model's calls; {UNHELD}") from None
         if not syntax.between and choices_of(schema) is None:
             text = f"{text} & ~{_CDATA}"
         self._tell_text(f"properties.{key}", text)
@@ -279,10 +277,12 @@ class _Grammar:
     def _check_fits(self, key: str, schema: dict[str, Any], syntax: ArgumentSyntax, fences: tuple[str, ...]) -> None:
         """Rejects values that a parser could not tell from the marks around them."""
         if not re.fullmatch(syntax.key_pattern, key):
-            raise NotAnObject(f"properties cannot have the name {json.dumps(key)}: this model has no way to write it")
+            raise NotAnObject(f"properties cannot be named {json.dumps(key)}: this model has no way to write it")
         for mark in fences:
             if any(mark in one for one in _fixed_texts(schema)):
-                raise NotAnObject(f"properties.{key} cannot ask for a text with {mark}, a mark of this model's calls")
+                raise NotAnObject(
+                    f"properties.{key} cannot require a string containing {mark}, a mark of this model's calls"
+                )
 
     def _literal(self, text: str) -> str:
         return " ".join(self._pieces(text))

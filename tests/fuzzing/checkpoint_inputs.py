@@ -47,7 +47,7 @@ class Checkpoint:
     number: int
     kind: str
     files: dict[str, bytes | str | None]
-    """Content by name; None takes the file away, a word is something that is no regular file."""
+    """Content by name; None takes the file away, a word is something that is not a regular file."""
 
     @property
     def is_gguf(self) -> bool:

@@ -203,7 +203,7 @@ async def test_what_an_idle_worker_holds_is_that_of_the_worker_that_lives() -> N
     ("code", "message"),
     [
         ("engine_failed", "this request failed in the engine: why"),
-        ("invalid_field", "data.response_schema cannot be followed any further: why"),
+        ("invalid_field", "data.response_schema can no longer be enforced: why"),
     ],
 )
 async def test_p14_a_schema_that_cannot_be_followed_further_is_its_askers(code: str, message: str) -> None:

@@ -341,5 +341,5 @@ async def test_a_follower_that_takes_nothing_is_complained_of_once() -> None:
         with structlog.testing.capture_logs() as lines:
             await ask_to_start(service, "s", "count to 900", max_tokens=4000, subscriber=deaf)
             await service.until_health(lambda health: health.running == 0)
-        said = [line for line in lines if line["event"] == "follower overrun"]
+        said = [line for line in lines if line["event"] == "subscriber overrun"]
         assert [(line["subscriber"], line["stream"]) for line in said] == [(deaf.path, "s")]

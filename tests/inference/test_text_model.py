@@ -167,7 +167,7 @@ def test_md13_a_system_message_that_the_template_would_pass_over_is_refused_in_w
     template = ChatTemplate(PHI3_WITHOUT_SYSTEM, {})
     user = ChatMessage(Role.USER, "  hello ")
     assert template.render([user]) == "<|user|>\nhello<|end|>\n<|assistant|>"
-    with pytest.raises(TemplateRefused, match="no place for a message of the role system"):
+    with pytest.raises(TemplateRefused, match="no place for a system message"):
         template.render([ChatMessage(Role.SYSTEM, "be kind"), user])
 
 
@@ -287,7 +287,7 @@ def test_tools_calls_and_results_are_given_to_the_template() -> None:
 def test_a_template_with_calls_of_another_form_or_that_leaves_functions_out_refuses_them() -> None:
     with pytest.raises(TemplateRefused, match="another form"):
         ChatTemplate(WITH_TOOLS, {}).render_with_tools(with_tools(ToolCallFormat.BARRED))
-    with pytest.raises(TemplateRefused, match="leaves out the function look"):
+    with pytest.raises(TemplateRefused, match="drops the function look"):
         ChatTemplate("{{ tools | length }}<tool_call>", {}).render_with_tools(with_tools())
     with pytest.raises(TemplateRefused, match="another form"):
         MockText().encode(with_tools(ToolCallFormat.BARRED))

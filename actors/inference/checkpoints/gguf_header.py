@@ -60,16 +60,16 @@ def check_gguf(path: Path) -> None:
 
 def _check(file: BinaryIO, size_bytes: int) -> None:
     if file.read(4) != b"GGUF":
-        raise ValueError("it is no GGUF file")
+        raise ValueError("it is not a GGUF file")
     version, tensor_count, pair_count = _read(file, "IQQ")
     if version not in (2, 3):
         swapped = int.from_bytes(int(version).to_bytes(4, "little"), "big")
         order = ", in big-endian order" if swapped in (2, 3) else ""
         raise ValueError(
-            f"it is a GGUF of version {min(version, swapped)}{order}, and 2 and 3 in little-endian can be read"
+            f"it is a GGUF of version {min(version, swapped)}{order}; only versions 2 and 3 in little-endian order are supported"
         )
     if pair_count > _MAXIMUM_PAIRS or tensor_count > _MAXIMUM_TENSORS:
-        raise ValueError(f"it claims {pair_count:,} values and {tensor_count:,} tensors, which cannot be")
+        raise ValueError(f"it claims {pair_count:,} values and {tensor_count:,} tensors, which is impossible")
     alignment = _read_values(file, pair_count, size_bytes)
     tensors: dict[str, _Tensor] = {}
     for _ in range(tensor_count):
@@ -77,16 +77,16 @@ def _check(file: BinaryIO, size_bytes: int) -> None:
         if tensor.name in tensors:
             raise ValueError(f"it has the tensor {_shown(tensor.name)} twice")
         if tensor.offset % alignment:
-            raise ValueError(f"tensor {_shown(tensor.name)} does not lie on a border of {alignment} bytes")
+            raise ValueError(f"tensor {_shown(tensor.name)} is not aligned to {alignment} bytes")
         tensors[tensor.name] = tensor
     start = -(-file.tell() // alignment) * alignment
     end = 0
     for tensor in sorted(tensors.values(), key=lambda one: one.offset):
         if tensor.offset < end:
-            raise ValueError(f"tensor {_shown(tensor.name)} lies within the one before it")
+            raise ValueError(f"tensor {_shown(tensor.name)} overlaps the one before it")
         end = tensor.offset + tensor.size_bytes
     if start + end > size_bytes:
-        raise ValueError(f"it has {size_bytes:,} bytes, and its tensors reach to {start + end:,}")
+        raise ValueError(f"it has {size_bytes:,} bytes, but its tensors extend to {start + end:,}")
 
 
 def _read_values(file: BinaryIO, count: int, size_bytes: int) -> int:
@@ -103,7 +103,7 @@ def _read_values(file: BinaryIO, count: int, size_bytes: int) -> int:
         if key != "general.alignment":
             continue
         if kind != _UINT32:
-            raise ValueError("its general.alignment is no UINT32")
+            raise ValueError("its general.alignment is not a UINT32")
         # A power of two, as llama.cpp requires; the specification says a multiple of eight.
         if value < 8 or value & (value - 1) or value > _MAXIMUM_ALIGNMENT:
             raise ValueError(f"its general.alignment is {value}, not a power of two from 8 to {_MAXIMUM_ALIGNMENT:,}")
@@ -125,10 +125,10 @@ def _tensor(file: BinaryIO, size_bytes: int) -> _Tensor:
         )
     numbers, block_bytes = _BLOCKS[kind]
     if min(dimensions) == 0 or max(dimensions) > size_bytes * numbers:
-        raise ValueError(f"tensor {_shown(name)} has the shape {' × '.join(map(str, dimensions))}, which cannot be")
+        raise ValueError(f"tensor {_shown(name)} has the shape {' × '.join(map(str, dimensions))}, which is impossible")
     # A row, the first dimension, consists of whole blocks.
     if dimensions[0] % numbers:
-        raise ValueError(f"tensor {_shown(name)} has rows of {dimensions[0]}, which are no whole blocks of {numbers}")
+        raise ValueError(f"tensor {_shown(name)} has rows of {dimensions[0]}, which is not a multiple of {numbers}")
     return _Tensor(name=name, offset=int(offset), size_bytes=math.prod(dimensions) // numbers * block_bytes)
 
 
@@ -154,9 +154,9 @@ def _value(file: BinaryIO, kind: int, key: str, size_bytes: int) -> int:
 
 def _check_kind(kind: int, key: str) -> None:
     if kind in _UNREADABLE_VALUES:
-        raise ValueError(f"its value {_shown(key)} is of type {_UNREADABLE_VALUES[kind]}, which cannot be read here")
+        raise ValueError(f"its value {_shown(key)} is of type {_UNREADABLE_VALUES[kind]}, which is not supported")
     if kind == _ARRAY:
-        raise ValueError(f"its value {_shown(key)} is an array of arrays, which cannot be read here")
+        raise ValueError(f"its value {_shown(key)} is an array of arrays, which is not supported")
     if kind != _STRING and kind not in _SCALAR_BYTES:
         raise ValueError(f"its value {_shown(key)} is of the unknown type {kind}")
 
@@ -174,7 +174,7 @@ def _skip_strings(file: BinaryIO, count: int, key: str, size_bytes: int) -> None
 def _name(file: BinaryIO, size_bytes: int, what: str) -> str:
     name = _text(file, size_bytes, f"a {what}", _MAXIMUM_NAME_BYTES)
     if not name or "\0" in name:
-        raise ValueError(f"it has a {what} that is empty or holds NUL")
+        raise ValueError(f"it has a {what} that is empty or contains NUL")
     return name
 
 

@@ -79,7 +79,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest.get("files"), list):
         raise ModelFileCorrupt(path=path, reason="has no list of files")
     if not all(_is_entry(entry) for entry in manifest["files"]):
-        raise ModelFileCorrupt(path=path, reason="has an entry that is no name, size and hash of a file of its folder")
+        raise ModelFileCorrupt(
+            path=path, reason="has an entry that is not the name, size and hash of a file in its folder"
+        )
     return manifest
 
 
@@ -175,7 +177,7 @@ def verify_safetensors_size(path: Path) -> None:
         width = _WIDTH_BYTES.get(entry.dtype)
         begin, end = entry.data_offsets
         if begin > end or (width is not None and end - begin != math.prod(entry.shape) * width):
-            reason = f"has a tensor whose type, shape and place do not agree: {name[:_SHOWN_NAME_CHARACTERS]}"
+            reason = f"has a tensor whose type, shape and offsets disagree: {name[:_SHOWN_NAME_CHARACTERS]}"
             raise ModelFileCorrupt(path=path, reason=reason)
 
 

@@ -26,9 +26,7 @@ from actors.inference.checkpoints.shipped_canaries import shipped_canaries
 Provenance = Literal["verified", "unverified"]
 
 RECORD_VALUES = "`leanvibe model verify` records what it measures, so that later changes show"
-NO_SHIPPED_VALUES = (
-    "it can be used as it is; values that are to ship are made in a checkout with `leanvibe model measure`"
-)
+NO_SHIPPED_VALUES = "it can be used as it is; values to ship are made in a checkout with `leanvibe model measure`"
 """Part of the check's text only: users of an installation need not act on it and are not warned."""
 
 
@@ -94,7 +92,7 @@ def examine_files(folder: Path, name: str) -> FileFindings:
     failed = failed_check(folder)
     if not (folder / MANIFEST_NAME).exists():
         checks = (
-            Check(name="files", passed=True, detail="there is no manifest to hold them against"),
+            Check(name="files", passed=True, detail="there is no manifest to compare them with"),
             source_check(name, "unverified", "nothing says what the files should be"),
         )
         return FileFindings(
@@ -108,7 +106,7 @@ def examine_files(folder: Path, name: str) -> FileFindings:
     how = "hashed before and unchanged since" if is_stamped else "hashed now"
     count = len(manifest["files"])
     checks = (
-        Check(name="files", passed=True, detail=f"{count} files are those of the manifest ({how})"),
+        Check(name="files", passed=True, detail=f"{count} files match the manifest ({how})"),
         source_check(name, provenance, describe_source(manifest)),
     )
     return FileFindings(

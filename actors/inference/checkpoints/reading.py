@@ -44,7 +44,7 @@ def open_regular_file(path: Path) -> Iterator[BinaryIO]:
     try:
         # Checked before a file object is made: that would fail for a folder, and leave the descriptor open.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UnreadableFile("is no regular file")
+            raise UnreadableFile("is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
@@ -103,7 +103,7 @@ def decode_json(content: bytes, kind: type[_Read]) -> _Read:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise UnreadableFile(f"has not the form that it should have ({error})") from error
+        raise UnreadableFile(f"does not have the expected form ({error})") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableFile("is not JSON") from error
 

@@ -41,7 +41,7 @@ def shipped_canaries(table: Path | None = None) -> dict[str, ShippedCanaries]:
             raise TypeError("it is not an array")  # the loop would accept an object or a string too
         entries = [_entry(one) for one in content]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileCorrupt(path=path, reason=f"is no table of canary values: {error}") from error
+        raise ModelFileCorrupt(path=path, reason=f"is not a table of canary values: {error}") from error
     return {entry.name: entry for entry in entries}
 
 

@@ -144,7 +144,7 @@ def _source_files(source: Path) -> list[Path]:
         if source.suffix in PICKLE_SUFFIXES:
             raise PickleRefused(source=str(source.parent), files=(source.name,))
         if source.suffix == ".safetensors":
-            reason = "is the weights alone, without their configuration and tokenizer: name the folder that holds all of them"
+            reason = "has only the weights, without their configuration and tokenizer: name the folder that contains all of them"
             raise UnsupportedModel(folder=source, reason=reason)
         return [source]
     shards = sorted(source.glob("model*.safetensors"))
@@ -366,7 +366,9 @@ def _disk_full(folder: Path, needed_bytes: int) -> ModelDiskFull:
 
 def _from_gguf(source: Path, made: Path, options: Options, progress: Progress) -> dict[str, Any]:
     if options.bits is not None or options.dtype is not None:
-        raise UnsupportedModel(folder=source, reason="a GGUF is rearranged as it is: no --quantize and no --dtype")
+        raise UnsupportedModel(
+            folder=source, reason="a GGUF keeps its weights as they are: --quantize and --dtype do not apply"
+        )
     try:
         check_gguf(source)
         progress("convert", 0.0)

@@ -61,7 +61,7 @@ def repack_gguf(path: Path) -> RepackedCheckpoint:
         raise ModelSourceMismatch(path=path, reason=f"unknown tensors {error}") from error
     except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
         # Counts of zero, strings in place of numbers, tensors of other shapes: the file's author chose them.
-        raise ModelSourceMismatch(path=path, reason=f"its values and tensors do not fit together ({error})") from error
+        raise ModelSourceMismatch(path=path, reason=f"its values and tensors are inconsistent ({error})") from error
     return RepackedCheckpoint(config=config, tensors=tensors, metadata=metadata)
 
 

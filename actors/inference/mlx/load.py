@@ -246,7 +246,7 @@ def _build_model(folder: Path, config: Mapping[str, Any]) -> Any:
         raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
     except (ArithmeticError, IndexError, AssertionError, RuntimeError, MemoryError) as error:
         # Raised by fields that are valid on their own but contradict each other.
-        reason = f"its numbers do not go together ({type(error).__name__}: {error})"
+        reason = f"its numbers are inconsistent ({type(error).__name__}: {error})"
         raise UnsupportedModel(folder=folder, reason=f"config.json does not fit {model_type}: {reason}") from error
     if model_type not in _OWN_CLASSES:
         _refuse_what_would_differ(folder, config, model)
@@ -257,7 +257,7 @@ def _refuse_what_would_differ(folder: Path, config: Mapping[str, Any], model: An
     """Refuses mlx-lm models by name that would run but give other text than their reference."""
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) in ("longrope", "su"):
-        reason = f"mlx-lm's {config['model_type']} takes the long factors of longrope at every length"
+        reason = f"mlx-lm's {config['model_type']} uses the long factors of longrope at every length"
         raise UnsupportedModel(folder=folder, reason=reason)
     if hasattr(model, "make_cache"):
         kinds = sorted({type(cache).__name__ for cache in model.make_cache()} - {"KVCache"})

@@ -34,7 +34,7 @@ class LongContextSwitch(ValueError):
     def __init__(self, trained_tokens: int) -> None:
         super().__init__(
             f"the sequence grew past {trained_tokens} tokens, where this model's positions are computed with other factors: "
-            "its tokens have to be read again from the first"
+            "its tokens must be read again from the first"
         )
         self.trained_tokens = trained_tokens
 

@@ -159,9 +159,9 @@ def measure_for_shipping(folder: Path, progress: Progress) -> ShippedCanaries:
     manifest = read_manifest(folder)
     source = manifest.get("source")
     if not isinstance(source, dict) or not {"hub_id", "revision"} <= source.keys() or "conversion" in manifest:
-        raise ModelNotVouchedFor(folder=folder, reason="its manifest names no model of the hub with its commit")
+        raise ModelNotVouchedFor(folder=folder, reason="its manifest does not name a hub model and commit")
     if provenance_of(manifest) != "verified" or "accepted" in manifest:
-        raise ModelNotVouchedFor(folder=folder, reason="a person accepted it, and not the hub's hashes")
+        raise ModelNotVouchedFor(folder=folder, reason="it was accepted by a person, not proven by the hub's hashes")
     count = fraction_hashed(listed_bytes(manifest), lambda part: progress("hash", _HASHED * part))
     verify_files(folder, with_hashes=True, hashed=count)
     device = available_device()
@@ -198,13 +198,11 @@ def _file_checks(folder: Path, manifest: dict[str, Any], progress: Progress) -> 
         for problem in file_problems(folder, with_hashes=True, hashed=count)
     ]
     number = len(manifest["files"])
-    return problems or [
-        Check(name="files", passed=True, detail=f"{number} files are those of the manifest (hashed now)")
-    ]
+    return problems or [Check(name="files", passed=True, detail=f"{number} files match the manifest (hashed now)")]
 
 
 def _no_manifest() -> Check:
-    return Check(name="files", passed=True, detail="there is no manifest to hold them against")
+    return Check(name="files", passed=True, detail="there is no manifest to compare them with")
 
 
 def _check_name(error: ModelError) -> str:

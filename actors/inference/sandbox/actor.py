@@ -311,7 +311,7 @@ class Sandbox(Actor[SandboxMessage]):
         if answer == "bad_schema":
             raise _refused(Refusal(field=told["field"], problem=told["problem"]))
         if answer == "template_refused":
-            problem = f"the model's chat template refuses this: {told['problem']}"
+            problem = f"the model's chat template rejects this: {told['problem']}"
             raise GenerationRefused(ErrorCode.INVALID_FIELD, problem, field="data.messages")
         if answer == "checked":
             self._verdicts.note(key, None, told["left_out"])

@@ -33,7 +33,7 @@ __all__ = ["ChatTemplate", "TemplateRefused"]
 
 
 _OTHER_WORDS = "and other words"
-_LEFT_OUT = "this model has no place for a message of the role system; put what it says into a user message"
+_LEFT_OUT = "this model's template has no place for a system message; put its content into a user message"
 
 
 class TemplateRefused(ValueError):
@@ -91,7 +91,7 @@ class ChatTemplate:
         that it would drop.
         """
         if self.tool_call_format is not request.tool_call_format:
-            raise TemplateRefused("this model's chat template calls tools in another form")
+            raise TemplateRefused("this model's chat template calls tools in another format")
         held = is_held(request)
         options = self._options(False if held else request.thinks, request.reasoning_effort)
         turns = self._without_reasoning(request.turns)
@@ -103,7 +103,7 @@ class ChatTemplate:
         plain = text if guard is None else guard.removed(text)
         for tool in request.tools or ():
             if tool["function"]["name"] not in plain:
-                raise TemplateRefused(f"it leaves out the function {tool['function']['name']}")
+                raise TemplateRefused(f"it drops the function {tool['function']['name']}")
         if held or request.thinks is False:
             return closed_reasoning(text, self.reasoning, has_call=request.call_rule is not None or not held)
         return text
@@ -168,7 +168,7 @@ class ChatTemplate:
                 messages=turns, tools=tools, add_generation_prompt=True, **options, **self._special_tokens
             )
         except Exception as error:
-            # Border: the template is a program from the checkpoint and may fail in any way.
+            # Boundary: the template is a program from the checkpoint and may fail in any way.
             words = str(error) or type(error).__name__
             raise TemplateRefused(words if guard is None else guard.removed(words)) from error
 

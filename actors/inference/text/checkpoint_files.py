@@ -103,7 +103,9 @@ def tokenizer_content(
     if not isinstance(model, dict):
         raise ValueError("tokenizer.json has no model")
     if model.get("dropout"):
-        raise ValueError("tokenizer.json has a model with dropout, which makes other tokens of the same text each time")
+        raise ValueError(
+            "tokenizer.json has a model with dropout, which gives different tokens for the same text each time"
+        )
     added = {
         one["content"]: one for one in content.get("added_tokens") or () if isinstance(one, dict) and "content" in one
     }

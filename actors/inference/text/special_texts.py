@@ -94,7 +94,7 @@ class PromptTokenizer:
             return None
         character = next((one for one in GUARDS if not any(one in text for text in texts)), None)
         if character is None:
-            raise SpecialTextRefused("the messages hold all of Unicode's noncharacters from U+FDD0 to U+FDEF")
+            raise SpecialTextRefused("the messages contain all of Unicode's noncharacters from U+FDD0 to U+FDEF")
         starts = "|".join(re.escape(special) for special in found)
         return Guard(character=character, pattern=re.compile(f"(?=(?:{starts})).", re.DOTALL))
 
@@ -158,7 +158,9 @@ class PromptTokenizer:
             changed = normalizer.normalize_str(text)
             for special in sorted(self._normalized_texts.difference(found)):
                 if special in changed:
-                    raise SpecialTextRefused(f"a message holds a text that this model's tokenizer takes for {special}")
+                    raise SpecialTextRefused(
+                        f"a message contains a text that this model's tokenizer takes for {special}"
+                    )
 
 
 def _texts(value: Any) -> Iterator[str]:

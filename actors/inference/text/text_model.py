@@ -170,7 +170,7 @@ class CheckpointText(TokenText):
                 try:
                     self._grammars = without_panics(Grammars, self._tokenizer_path, self.vocabulary_size, stop_ids)
                 except ValueError as error:
-                    problem = f"this model's answers cannot be held to a form, its tokenizer is not known ({error})"
+                    problem = f"this model's answers cannot be constrained: its tokenizer is not supported ({error})"
                     raise BadSchema(problem, field=source_field) from error
             return self._grammars
 
@@ -213,7 +213,7 @@ class MockText:
         """UTF-8 bytes, without checking the schema. Raises `TemplateRefused` for another call format."""
         tell_step("tokenizer")
         if isinstance(request, GenerateWithTools) and request.tool_call_format is not self.tool_call_format:
-            raise TemplateRefused("the mock engine calls tools in another form")
+            raise TemplateRefused("the mock engine calls tools in another format")
         messages: Sequence[ChatMessage] = request.messages or ()
         return list((messages[-1].content if messages else request.prompt or "").encode()) or [0]
 
@@ -295,7 +295,7 @@ def _tokenizer(content: dict[str, Any]) -> Any:
 def _added_texts(path: Path, content: Mapping[str, Any]) -> list[str]:
     added = content.get("added_tokens") or []
     if not isinstance(added, list) or not all(isinstance(one, dict) for one in added):
-        raise ValueError(f"{path.name} in {path.parent} is not a tokenizer: its added_tokens are no list of objects")
+        raise ValueError(f"{path.name} in {path.parent} is not a tokenizer: its added_tokens are not a list of objects")
     return [str(one.get("content")) for one in added]
 
 

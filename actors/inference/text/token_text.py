@@ -176,7 +176,7 @@ class _StreamDetokenizer:
             piece: str | None = without_panics(self._stream.step, self._text._tokenizer, token_id)
         except NativePanic:
             raise
-        except Exception:  # noqa: BLE001  tokenizers raises nothing else where a token changes what was decoded before it
+        except Exception:  # noqa: BLE001  tokenizers raises nothing more specific if a token changes text decoded before it
             piece = self._text.decode(self._ids)[self._emitted :]
             self._stream = self._text._decoders.DecodeStream(ids=self._ids, skip_special_tokens=True)
         if piece is None:

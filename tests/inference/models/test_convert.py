@@ -282,7 +282,7 @@ def test_a_gguf_of_another_architecture_is_refused_by_name(tmp_path: Path) -> No
     mx.save_gguf(str(path), {"a.weight": mx.zeros((32,))}, {"general.architecture": "mamba"})
     with pytest.raises(ModelSourceMismatch, match=r"mamba.* Of GGUF files those of Llama's .*leanvibe model pull"):
         _convert(path, tmp_path / "made")
-    with pytest.raises(UnsupportedModel, match="no --quantize"):
+    with pytest.raises(UnsupportedModel, match="--quantize and --dtype do not apply"):
         _convert(path, tmp_path / "made", Options(bits=4))
 
 

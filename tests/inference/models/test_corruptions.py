@@ -206,7 +206,7 @@ def test_a_changed_manifest_makes_the_stamp_worthless(accepted: Path) -> None:
     manifest["canary_nats_per_token"] += 0.03
     (accepted / MANIFEST_NAME).write_text(json.dumps(manifest))
     assert not stamp_is_current(accepted)
-    with pytest.raises(CanaryDrifted, match=r"short canary .* recorded are"):
+    with pytest.raises(CanaryDrifted, match=r"short canary .* are recorded"):
         _load(accepted)
 
 

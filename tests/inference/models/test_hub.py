@@ -108,7 +108,7 @@ def test_a_model_that_is_there_is_not_fetched_again_and_needs_no_network_offline
 
 def test_offline_only_the_commit_that_is_there_can_be_had(hub: Hub, tmp_path: Path) -> None:
     _pull(tmp_path)
-    with pytest.raises(HubCommitDiffers, match=r"at commit c{12}, and commit d{12}"):
+    with pytest.raises(HubCommitDiffers, match=r"at commit c{12}, but commit d{12}"):
         _pull(tmp_path, revision="d" * 40, offline=True)
     with pytest.raises(HubUnreachable, match="offline mode"):
         _pull(tmp_path, revision="main", offline=True)
@@ -119,7 +119,7 @@ def test_another_commit_of_a_model_that_is_there_is_refused(hub: Hub, tmp_path: 
     _pull(tmp_path)
     hub.commit = "d" * 40
     with pytest.raises(
-        HubCommitDiffers, match=r"at commit c{12}, and commit d{12} .*`leanvibe model remove someone/small`"
+        HubCommitDiffers, match=r"at commit c{12}, but commit d{12} .*`leanvibe model remove someone/small`"
     ):
         _pull(tmp_path)
 
@@ -133,7 +133,7 @@ def test_a_cut_connection_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_connection_that_keeps_breaking_is_told_and_the_next_pull_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.cuts[WEIGHTS] = [2000, *[0] * 40]
-    with pytest.raises(HubDownloadBroken, match="pull again to go on"):
+    with pytest.raises(HubDownloadBroken, match="pull again to resume"):
         _pull(tmp_path)
     assert _left(tmp_path) == [f".pulling-someone--small-{hub.commit[:12]}"]
     hub.cuts.clear()
@@ -200,7 +200,7 @@ def test_too_little_room_is_told_before_the_first_byte_with_need_and_have(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: _Usage(10, 10, 12_000_000))
-    with pytest.raises(ModelDiskFull, match=r"50 MB wanted, 12 MB free"):
+    with pytest.raises(ModelDiskFull, match=r"50 MB needed, 12 MB free"):
         _pull(tmp_path)
     assert _left(tmp_path) == []
     assert [path for _method, path, _range in hub.asked if "/resolve/" in path] == []

@@ -243,7 +243,7 @@ def test_longrope_of_other_model_types_is_refused_with_the_reason(tmp_path: Path
     # Complete, so that mlx-lm would run it.
     scaling = {**configuration("longrope")["rope_scaling"], "original_max_position_embeddings": TRAINED_LENGTH}
     changes = {"rope_scaling": scaling, "model_type": "llama"}
-    with pytest.raises(UnsupportedModel, match="takes the long factors of longrope at every length"):
+    with pytest.raises(UnsupportedModel, match="uses the long factors of longrope at every length"):
         load_checkpoint(write_checkpoint(tmp_path / "one", "plain", **changes), "cpu")
 
 
