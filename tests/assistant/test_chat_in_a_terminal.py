@@ -258,7 +258,7 @@ def test_the_task_board_from_within_a_chat(serving: ServingProcess) -> None:
         terminal.type("/task move 1 nowhere\n")
         terminal.until("status")
         terminal.until("> ")
-        # The board of the other doors is the same.
+        # The board is the same over the other transports.
         done = serving.run("task", "list", "--json")
         assert [(one["title"], one["status"]) for one in json.loads(done.stdout)["tasks"]] == [
             ("Water the [bold]plants", "in_progress")

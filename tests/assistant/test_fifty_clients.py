@@ -1,4 +1,4 @@
-"""Fifty clients at once at each of the doors: every one gets its own whole answer. No clock here; `scripts/bench_api` has one."""
+"""Fifty clients at once on each API: every one gets its own complete answer. Timings are measured by `scripts/bench_api`."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ async def over_websocket(server: RunningServer, number: int) -> str:
     return "".join(one["data"]["text"] for one in events[:-1])
 
 
-DOORS: list[Ask] = [over_v1, over_v1_streamed, over_process, over_websocket]
+APIS: list[Ask] = [over_v1, over_v1_streamed, over_process, over_websocket]
 
 
 async def test_fifty_clients_at_once_get_whole_answers_at_every_door(server: RunningServer) -> None:
     await server.until_engine_is("ready")
     answers: dict[tuple[int, int], str] = {}
 
-    async def one(door: int, number: int) -> None:
-        answers[door, number] = await DOORS[door](server, number)
+    async def one(api: int, number: int) -> None:
+        answers[api, number] = await APIS[api](server, number)
 
-    # More than the engine has rows, at all doors together.
+    # More than the engine can run at once, on all APIs together.
     with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for number in range(1, CLIENTS + 1):
-                nursery.start_soon(one, number % len(DOORS), number)
-    assert answers == {(number % len(DOORS), number): count_to(number) for number in range(1, CLIENTS + 1)}
+                nursery.start_soon(one, number % len(APIS), number)
+    assert answers == {(number % len(APIS), number): count_to(number) for number in range(1, CLIENTS + 1)}
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-async def test_fifty_clients_at_once_get_whole_answers_at_one_door(server: RunningServer, door: Ask) -> None:
+@pytest.mark.parametrize("api", APIS, ids=lambda api: api.__name__)
+async def test_fifty_clients_at_once_get_whole_answers_from_one_api(server: RunningServer, api: Ask) -> None:
     await server.until_engine_is("ready")
     answers: dict[int, str] = {}
 
     async def one(number: int) -> None:
-        answers[number] = await door(server, number)
+        answers[number] = await api(server, number)
 
     with trio.fail_after(120):
         async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""What is stored of responses, on SQLite and PostgreSQL: bounds, ends that come once, chains, retention, what other rooms see."""
+"""Storage of responses on SQLite and PostgreSQL: bounds, ends that come once, chains, retention, and the view of other services."""
 
 from __future__ import annotations
 

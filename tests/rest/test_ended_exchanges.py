@@ -31,12 +31,12 @@ def bearer(token: MadeToken) -> dict[str, str]:
 
 @pytest.mark.parametrize("way", ["revoked", "forgotten"])
 @pytest.mark.parametrize(
-    ("method", "path", "room"), [("GET", "/tasks/me", "tasks"), ("POST", "/models/mock/load", "inference/inference")]
+    ("method", "path", "service"), [("GET", "/tasks/me", "tasks"), ("POST", "/models/mock/load", "inference/inference")]
 )
 async def test_a_request_that_waits_is_refused_when_its_token_ends(
-    engineless_server: RunningServer, way: str, method: str, path: str, room: str
+    engineless_server: RunningServer, way: str, method: str, path: str, service: str
 ) -> None:
-    """Whichever room it waits for."""
+    """A request ends with its token, whichever service it waits for."""
     server = engineless_server
     token = await made_token(server)
     answers: list[Any] = []
@@ -45,7 +45,7 @@ async def test_a_request_that_waits_is_refused_when_its_token_ends(
         async with server.http(headers=bearer(token)) as http:
             answers.append(await http.request(method, path))
 
-    await server.inspect({"command": "suspend", "path": room})
+    await server.inspect({"command": "suspend", "path": service})
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
@@ -54,7 +54,7 @@ async def test_a_request_that_waits_is_refused_when_its_token_ends(
             message = RevokeToken(token.description.token_id) if way == "revoked" else ForgetTokens()
             await access.ask(message, timeout=60)
     finally:
-        await server.inspect({"command": "resume", "path": room})
+        await server.inspect({"command": "resume", "path": service})
     (answer,) = answers
     assert answer.status_code == 401
     assert answer.json()["code"] == "unauthorized"

@@ -60,7 +60,7 @@ async def test_ht40_a_client_that_is_gone_is_let_go_also_with_requests_behind_th
 async def test_ht41_an_answer_without_reading_a_body_ends_its_connection(
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Its parts fill a queue that nobody reads any more; what brings them and what ends the answer wait for no room in it."""
+    """Its parts fill a queue that is no longer read; neither their sender nor the end of the answer waits for space in it."""
     monkeypatch.setattr(asgi_connection, "UNREAD_BODY_SECONDS", 0.01)
 
     async def read_nothing(*_: object) -> None:

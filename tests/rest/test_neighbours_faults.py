@@ -1,4 +1,4 @@
-"""A room whose neighbour restarts or is late is no fault of ours: over REST it is the same as if the neighbour had been asked."""
+"""A service whose upstream restarts or is late reports that over REST as if the upstream had been asked directly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime import ActorDead, AskDeadline, HandlerFailed, MailboxFull, Request,
 
 
 class Asked(Request[None]):
-    """Asked of a room, which asks another."""
+    """Sent to a service, which asks another."""
 
 
 FAULTS = [
@@ -24,24 +24,24 @@ FAULTS = [
 ]
 
 
-def behind_rooms(fault: RuntimeFault, rooms: int) -> RuntimeFault:
-    for _ in range(rooms):
+def behind_services(fault: RuntimeFault, services: int) -> RuntimeFault:
+    for _ in range(services):
         fault = HandlerFailed("notifications/dispatcher", Asked, fault)
     return fault
 
 
-@pytest.mark.parametrize("rooms", [0, 1, 2])
+@pytest.mark.parametrize("services", [0, 1, 2])
 @pytest.mark.parametrize(("method", "fault", "status", "code"), FAULTS)
-async def test_op_a_neighbours_fault_is_told_as_what_it_is_however_many_rooms_stand_between(
-    method: str, fault: RuntimeFault, status: int, code: str, rooms: int
+async def test_op_a_neighbours_fault_is_told_as_what_it_is_however_many_services_stand_between(
+    method: str, fault: RuntimeFault, status: int, code: str, services: int
 ) -> None:
-    assert what_failed(behind_rooms(fault, rooms)) is fault
+    assert what_failed(behind_services(fault, services)) is fault
     app = QuartTrio(__name__)
     _register_errors(app)
 
     @app.route("/", methods=["GET", "POST"])
     async def ask() -> None:
-        raise behind_rooms(fault, rooms)
+        raise behind_services(fault, services)
 
     answer = await app.test_client().open("/", method=method)
     assert answer.status_code == status

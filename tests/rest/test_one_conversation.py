@@ -1,4 +1,4 @@
-"""Conversations of `chat` and of OpenAI's API are the same ones: read, continued and deleted through either door."""
+"""Conversations of `chat` and of OpenAI's API are the same: read, continued and deleted through either API."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_cv10_calls_and_results_come_back_whole_and_chat_shows_them_as_ste
         assert page["conversation"]["turns"] == 3
 
 
-async def test_cv11_one_answer_at_a_time_through_both_doors(tmp_path: Path) -> None:
+async def test_cv11_one_answer_at_a_time_through_both_apis(tmp_path: Path) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
         name = await begin(server, HI, **ME)
         running = (await ask(server, input=ENDLESS, conversation=name, background=True, headers=ME)).json()["id"]

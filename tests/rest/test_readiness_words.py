@@ -41,7 +41,7 @@ async def test_op_readiness_names_nothing_to_who_has_no_token(
     assert status == 503
     assert any("engine is loading: starting" in one for one in without_tokens["reasons"]), "nobody is a stranger here"
     made = await server.system.reference("access").ask(CreateToken(client_ids=("me",)), timeout=60)
-    # A supervisor that is about to give up, and rooms that do not answer at all.
+    # A supervisor that is about to give up, and services that do not answer at all.
     for _ in range(3):
         crash(server.system, "tasks", ValueError("a bug at postgresql://role@host:5432"))
         await eventually(lambda: server.system.reference("tasks").is_running)

@@ -1,4 +1,4 @@
-"""Clients that take their time, send too much, or are too many: each costs the server a bounded time and room."""
+"""Clients that take their time, send too much, or are too many: each costs the server bounded time and memory."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ COMMANDS = {name: one.data for name, one in TASK_COMMANDS.items()} | {
 
 @define
 class BoardStore:
-    """The room's store on a connection, with a clock that moves when told."""
+    """The tasks service's store on a connection, with a clock that tests advance."""
 
     connection: Connection
     client_id: str = "me"
@@ -119,7 +119,7 @@ def refusal_of(store: BoardStore, kind: str, **data: Any) -> CommandRefused:
 
 
 def everything(board: BoardStore) -> list[object]:
-    """All rows of the room, to see that a refusal left nothing."""
+    """All rows of the tasks service, to check that a refusal left none."""
     return [
         board.connection.execute(select(table).order_by(*table.primary_key)).all()
         for table in (tasks, task_tags, task_dependencies, history)

@@ -25,7 +25,7 @@ def either_database(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
 
 @pytest.fixture
 def board(either_database: URL) -> Iterator[BoardStore]:
-    """The room's store in one write transaction, on each kind of database."""
+    """The tasks service's store in one write transaction, on each kind of database."""
     engine = open_engine(either_database, writes=True)
     with engine.connect() as opened, opened.begin():
         yield BoardStore(opened)

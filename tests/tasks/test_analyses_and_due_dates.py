@@ -1,4 +1,4 @@
-"""What the room itself writes, on both databases: analyses, and due dates that are near."""
+"""Writes of the tasks service itself, on both databases: analyses, and due dates in the near future."""
 
 from __future__ import annotations
 

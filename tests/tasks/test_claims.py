@@ -20,7 +20,7 @@ from protocol.task_model import Task, TaskStatus
 from protocol.tasks import ColumnLimits, TaskCreate, TaskGet
 from tests.server_fixture import eventually
 from tests.tasks.board_kit import NOBODY, START_MS, BoardStore
-from tests.tasks.test_tasks_room import ask, said, tasks_room
+from tests.tasks.test_tasks_service import ask, said, tasks_service
 
 SECOND_MS = 1000
 
@@ -164,11 +164,11 @@ def test_the_limit_of_a_column_does_not_keep_a_task_from_going_back(board: Board
 
 async def test_mc5_a_lease_that_ended_while_no_server_ran_is_ended_at_its_start(database: URL) -> None:
     now = [START_MS / 1000]
-    async with tasks_room(database, [], clock=lambda: now[0]) as room:
+    async with tasks_service(database, [], clock=lambda: now[0]) as room:
         task: Task = await ask(room, CreateTask(**said(data=TaskCreate(title="t"))))
         await ask(room, ClaimTask(**said(data=TaskClaim(task_id=task.id, holder="a", lease_seconds=60))))
     now[0] += 60
-    async with tasks_room(database, [], clock=lambda: now[0]) as room:
+    async with tasks_service(database, [], clock=lambda: now[0]) as room:
 
         async def is_back() -> bool:
             found: Task = await ask(room, GetTask(**said(data=TaskGet(task_id=task.id))))
@@ -179,7 +179,7 @@ async def test_mc5_a_lease_that_ended_while_no_server_ran_is_ended_at_its_start(
 
 async def test_a_lease_that_ends_while_the_server_runs_is_ended_then(database: URL) -> None:
     now = [START_MS / 1000]
-    async with tasks_room(database, [], clock=lambda: now[0]) as room:
+    async with tasks_service(database, [], clock=lambda: now[0]) as room:
         task: Task = await ask(room, CreateTask(**said(data=TaskCreate(title="t"))))
         # Ten seconds of the loop's time, in which this one's clock goes on by as much.
         await ask(room, ClaimTask(**said(data=TaskClaim(task_id=task.id, holder="a", lease_seconds=10))))
@@ -200,7 +200,7 @@ async def test_mc14_a_lease_lasts_no_longer_for_a_clock_that_is_set_back_by_an_h
         steady[0] += seconds
         now[0] += seconds + setting
 
-    async with tasks_room(database, [], clock=lambda: now[0], steady=lambda: steady[0]) as room:
+    async with tasks_service(database, [], clock=lambda: now[0], steady=lambda: steady[0]) as room:
 
         async def made(title: str) -> Task:
             task: Task = await ask(room, CreateTask(**said(data=TaskCreate(title=title))))

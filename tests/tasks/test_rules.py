@@ -43,7 +43,7 @@ def test_done_does_not_go_back_to_the_backlog_and_the_refusal_names_where_it_can
 
 
 @given(st.integers(0, 50), st.one_of(st.none(), st.integers(1, 50)))
-def test_a_column_is_below_limit_below_its_limit(count: int, most: int | None) -> None:
+def test_a_column_has_room_below_its_limit(count: int, most: int | None) -> None:
     assert is_below_limit(count, most) == (most is None or count + 1 <= most)
 
 

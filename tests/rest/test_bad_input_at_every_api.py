@@ -1,4 +1,4 @@
-"""The same mistakes at the door of each API: each is told in that API's own shape, and no row is left of any."""
+"""The same mistakes in each API: each is reported in that API's own format and leaves no sequence behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ollama_shape(answer: httpx.Response, param: str | None) -> None:
 
 
 @frozen(kw_only=True)
-class Door:
+class Api:
     """One route that is asked for answers."""
 
     path: str
@@ -68,8 +68,8 @@ class Door:
 CHAT = {"model": "mock", "messages": [{"role": "user", "content": "hi"}]}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 SOURCE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
-DOORS = {
-    "chat completions": Door(
+APIS = {
+    "chat completions": Api(
         path="/v1/chat/completions",
         good=CHAT,
         shape=openai_shape,
@@ -80,14 +80,14 @@ DOORS = {
         long={"messages": [{"role": "user", "content": LONG}]},
         long_param="messages",
     ),
-    "completions": Door(
+    "completions": Api(
         path="/v1/completions",
         good={"model": "mock", "prompt": "hi"},
         shape=openai_shape,
         long={"prompt": LONG},
         long_param="prompt",
     ),
-    "responses": Door(
+    "responses": Api(
         path="/v1/responses",
         good={"model": "mock", "input": "hi"},
         shape=openai_shape,
@@ -98,7 +98,7 @@ DOORS = {
         long={"input": LONG},
         long_param="input",
     ),
-    "embeddings": Door(
+    "embeddings": Api(
         path="/v1/embeddings",
         good={"model": "all-minilm-l6-v2", "input": "hi"},
         shape=openai_shape,
@@ -106,7 +106,7 @@ DOORS = {
         image_param="input[0]",
         streams=False,
     ),
-    "messages": Door(
+    "messages": Api(
         path="/v1/messages",
         good={**CHAT, "max_tokens": 5},
         shape=anthropic_shape,
@@ -117,7 +117,7 @@ DOORS = {
         long={"messages": [{"role": "user", "content": LONG}]},
         long_param="prompt is too long",
     ),
-    "ollama's chat": Door(
+    "ollama's chat": Api(
         path="/api/chat",
         good=CHAT,
         shape=ollama_shape,
@@ -127,7 +127,7 @@ DOORS = {
         image_param="messages[0].images",
         long={"messages": [{"role": "user", "content": LONG}]},
     ),
-    "ollama's generate": Door(
+    "ollama's generate": Api(
         path="/api/generate",
         good={"model": "mock", "prompt": "hi"},
         shape=ollama_shape,
@@ -135,7 +135,7 @@ DOORS = {
         image_param="images",
         long={"prompt": LONG},
     ),
-    "ollama's embed": Door(
+    "ollama's embed": Api(
         path="/api/embed",
         good={"model": "all-minilm", "input": "hi"},
         shape=ollama_shape,
@@ -154,9 +154,9 @@ def rows(server: RunningServer) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", APIS)
 async def test_bi1_each_mistake_is_told_in_the_shape_of_its_api_and_leaves_no_row(tmp_path: Path, name: str) -> None:
-    door = DOORS[name]
+    api = APIS[name]
     async with running_server(tmp_path) as server, server.http() as http:
         before = rows(server)
         mistakes: list[tuple[str, dict[str, Any], int, str | None]] = [
@@ -164,34 +164,34 @@ async def test_bi1_each_mistake_is_told_in_the_shape_of_its_api_and_leaves_no_ro
             ("a field of another kind", {"model": 3}, 400, "model"),
             ("a body over the bound", {"user": "x" * 2_000_000}, 413, None),
         ]
-        if door.tool is not None:
-            mistakes.append(("a tool without its schema", {"tools": [door.tool]}, 400, door.tool_param))
-        if door.image is not None:
-            mistakes.append(("an image", dict(door.image), 400, door.image_param))
-        if door.long:
-            mistakes.append(("more than the context holds", dict(door.long), 400, door.long_param))
+        if api.tool is not None:
+            mistakes.append(("a tool without its schema", {"tools": [api.tool]}, 400, api.tool_param))
+        if api.image is not None:
+            mistakes.append(("an image", dict(api.image), 400, api.image_param))
+        if api.long:
+            mistakes.append(("more than the context holds", dict(api.long), 400, api.long_param))
         for what, fields, status, param in mistakes:
-            for form in ({}, {"stream": True}) if door.streams else ({},):
-                answer = await http.post(door.path, json={**door.good, **fields, **form})
+            for form in ({}, {"stream": True}) if api.streams else ({},):
+                answer = await http.post(api.path, json={**api.good, **fields, **form})
                 assert answer.status_code == status, (what, answer.text)
-                door.shape(answer, param)
+                api.shape(answer, param)
                 assert rows(server) == before, what
         for what, content, status in (("no JSON", b"{", 400), ("no object", b"[]", 400), ("nothing", b"", 400)):
-            answer = await http.post(door.path, content=content, headers={"Content-Type": "application/json"})
+            answer = await http.post(api.path, content=content, headers={"Content-Type": "application/json"})
             assert answer.status_code == status, (what, answer.text)
-            door.shape(answer, None)
+            api.shape(answer, None)
             assert rows(server) == before, what
-        wrong = await http.put(door.path, json=door.good)
+        wrong = await http.put(api.path, json=api.good)
         assert wrong.status_code in (404, 405)
         assert (await server.snapshot("inference/inference"))["running"] == 0
 
 
 async def test_bi2_what_is_stored_is_refused_by_its_id_and_leaves_no_row(server: RunningServer) -> None:
     async with server.http() as http:
-        made = (await http.post("/v1/responses", json=DOORS["responses"].good)).json()["id"]
+        made = (await http.post("/v1/responses", json=APIS["responses"].good)).json()["id"]
         kept = (await http.post("/v1/conversations", json={})).json()["id"]
         before = rows(server)
-        ask = dict(DOORS["responses"].good)
+        ask = dict(APIS["responses"].good)
         last = 10_000
         for method, path, body, headers, status, param in (
             (
@@ -224,7 +224,7 @@ async def test_bi3_a_version_that_is_not_spoken_is_refused(server: RunningServer
     async with server.http() as http:
         for path in ("/v1/messages", "/v1/messages/count_tokens"):
             headers = {"anthropic-version": "1999-01-01"}
-            answer = await http.post(path, json=DOORS["messages"].good, headers=headers)
+            answer = await http.post(path, json=APIS["messages"].good, headers=headers)
             assert answer.status_code == 400
             anthropic_shape(answer, "anthropic-version")
     assert rows(server) == before
