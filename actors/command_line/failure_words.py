@@ -34,6 +34,8 @@ _ADVICE = {
     "this token opens nothing here": "it was revoked, has expired or is another server's; put another one into LEANVIBE_TOKEN",
 }
 """What a person does about a sentence that is the same for programs."""
+NOT_FOUND = "not found"
+"""Everything of another client, whether it is there or not."""
 _OF_PROGRAMS = {"see GET /models": "see `leanvibe models`"}
 
 
@@ -57,6 +59,8 @@ def with_advice(message: str) -> str:
     """The sentence, and what to do about it from a terminal where that is known."""
     for said, here in _OF_PROGRAMS.items():
         message = message.replace(said, here)
+    if message == NOT_FOUND:
+        return f"{message}: it is not there, or the token in LEANVIBE_TOKEN is for another client; name its client with --client"
     advice = next((todo for sentence, todo in _ADVICE.items() if message.endswith(sentence)), None)
     return message if advice is None else f"{message}: {advice}"
 

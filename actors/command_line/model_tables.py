@@ -25,7 +25,7 @@ def show_inventory(entries: Iterable[InventoryEntry], *, is_here: bool = True) -
     for entry in entries:
         if not entry.is_present:
             command = command_here("model", *(("embed",) if entry.name == "embedded" else ("pull", entry.name)))
-            missing = f"not here; {command}" if is_here else "not there"
+            missing = f"not here; `{command}`" if is_here else "not there"
             table.add_row(words(entry.name, "dim"), "–", "", "", "", words(missing, "dim"))
             continue
         colour = "green" if entry.provenance == "verified" else "yellow"

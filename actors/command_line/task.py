@@ -46,7 +46,7 @@ def _print(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 @task.command()
-@click.argument("words", nargs=-1, required=True, metavar="TITLE")
+@click.argument("title", nargs=-1, required=True)
 @click.option("--description")
 @project_option
 @click.option("--status", type=click.Choice(STATUSES))
@@ -59,14 +59,14 @@ def _print(value: dict[str, Any], *, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Go over the column's limit.")
 @server_options
 def add(
-    where: Where, as_json: bool, words: tuple[str, ...], dependencies: tuple[str, ...], analyze: bool, **given: Any
+    where: Where, as_json: bool, title: tuple[str, ...], dependencies: tuple[str, ...], analyze: bool, **given: Any
 ) -> None:
     """Add a task. The words of TITLE need no quotes."""
 
     async def work(client: Client) -> None:
         ids = [(await find(ask_of(client), one))["id"] for one in dependencies]
-        title = {"title": " ".join(words), "tags": list(given["tags"])}
-        wanted = {**given, **title, "dependencies": ids, "analyze_with_ai": analyze}
+        named = {"title": " ".join(title), "tags": list(given["tags"])}
+        wanted = {**given, **named, "dependencies": ids, "analyze_with_ai": analyze}
         _print(await ask_of(client)("task_create", **wanted), as_json=as_json)
 
     run(where, work)

@@ -81,3 +81,12 @@ def test_te53_nothing_is_raised_out_of_a_handler_of_groups() -> None:
                 if isinstance(one, ast.Raise) or (isinstance(called, ast.Name) and called.id == "fail"):
                     found.append(f"{path.relative_to(TOP)}:{one.lineno}")
     assert found == []
+
+
+def test_te2_what_may_be_of_another_client_is_told_with_both_ways_out() -> None:
+    said = failure_words({"code": "not_found", "message": "not found"})
+    assert (
+        said
+        == "not found: it is not there, or the token in LEANVIBE_TOKEN is for another client; name its client with --client"
+    )
+    assert failure_words({"code": "not_found", "message": "task x is not found"}) == "task x is not found"
