@@ -10,7 +10,7 @@ from quart import request
 from quart_trio import QuartTrio
 
 from actors.rest.exchanges import IN_FLIGHT, InFlight
-from actors.tracing.trace_context import TraceContext, parse_traceparent
+from actors.tracing.trace_context import TraceContext, parse_traceparent, parse_tracestate
 from actors.tracing.tracer import Span, SpanKind, Tracer
 
 __all__ = ["register_route_notes", "request_span"]
@@ -36,9 +36,12 @@ def request_span(tracer: Tracer, scope: Mapping[str, Any], in_flight: InFlight) 
 
 
 def _parent(scope: Mapping[str, Any]) -> TraceContext | None:
-    found = [value for name, value in scope.get("headers", ()) if name.lower() == b"traceparent"]
+    headers = [(name.lower(), value.decode("latin-1")) for name, value in scope.get("headers", ())]
+    found = [value for name, value in headers if name == b"traceparent"]
     # Two headers name no single parent.
-    return parse_traceparent(found[0].decode("latin-1")) if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    return parse_traceparent(found[0], parse_tracestate([value for name, value in headers if name == b"tracestate"]))
 
 
 def _describe(span: Span, scope: Mapping[str, Any], in_flight: InFlight) -> None:

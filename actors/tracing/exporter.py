@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 from actors.tracing.endpoint import ExportSettings
-from actors.tracing.otlp import export_request
+from actors.tracing.otlp import PartialSuccess, export_request, partial_success
 from actors.tracing.tracer import Span, Tracer
 from actors.version import VERSION
 from runtime import Actor, reject
@@ -32,6 +32,9 @@ RETRY_SECONDS = 1.0
 """Before the second attempt; twice as long before the third."""
 STOP_SECONDS = 2.0
 """What the last spans may take when the server stops."""
+ANSWER_BYTES = 64 * 1024
+"""As much of an answer is read for what it says; a longer one says nothing."""
+SAID_CHARACTERS = 200
 TEMPORARY = frozenset({429, 502, 503, 504})
 """Statuses after which OTLP wants the same batch once more."""
 
@@ -53,6 +56,7 @@ class TraceExporter(Actor[_NoMessages]):
         self._is_ending = trio.Event()
         self._is_done = trio.Event()
         self._problem: str | None = None
+        self._said = ""
 
     async def started(self) -> None:
         """Nothing is connected before the first span."""
@@ -103,18 +107,29 @@ class TraceExporter(Actor[_NoMessages]):
             for attempt in range(ATTEMPTS):
                 if attempt and not self._is_ending.is_set():
                     await trio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
-                problem, may_help = await client.post(self._settings, body)
-                if problem is None:
-                    self._tracer.count_exported(len(batch))
-                    self._note(None)
+                answer = await client.post(self._settings, body)
+                if isinstance(answer, PartialSuccess):
+                    refused = min(answer.rejected, len(batch))
+                    self._tracer.count_exported(len(batch) - refused)
+                    self._tracer.count_dropped(refused, "rejected")
+                    self._note_partial(refused, answer.message)
                     batch = []
                     return
+                problem, may_help = answer
                 if not may_help:
                     break
             reason = "not_taken"
             self._note(problem)
         finally:
             self._tracer.count_dropped(len(batch), reason)
+
+    def _note_partial(self, rejected: int, message: str) -> None:
+        """OTLP wants such a batch not sent again, and what the collector says of it shown."""
+        said = "".join(one if one.isprintable() else " " for one in message[:SAID_CHARACTERS])
+        self._note(f"{rejected} spans of a batch rejected" if rejected else None)
+        if message and said != self._said:
+            _log.warning("the collector says", said=said, rejected=rejected)
+        self._said = said
 
     def _note(self, problem: str | None) -> None:
         """Log a change, not each batch."""
@@ -140,8 +155,8 @@ class _Client:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await self._pool.aclose()
 
-    async def post(self, settings: ExportSettings, body: bytes) -> tuple[str | None, bool]:
-        """What is wrong, None where it was taken; and whether another attempt may help."""
+    async def post(self, settings: ExportSettings, body: bytes) -> PartialSuccess | tuple[str, bool]:
+        """What the collector said where it took the batch; otherwise what is wrong and whether another attempt may help."""
         headers = {"content-type": "application/x-protobuf", "user-agent": f"leanvibe/{VERSION}", **settings.headers}
         try:
             with trio.fail_after(REQUEST_SECONDS):
@@ -154,15 +169,18 @@ class _Client:
                     # Typed as a stream of either kind; an asynchronous pool gives an asynchronous one.
                     async with aclosing(aiter(response.stream)) as parts:  # type: ignore[arg-type,type-var]
                         # Read to its end, so that the connection is kept.
-                        async for _ in parts:
-                            pass
+                        said = b""
+                        async for part in parts:
+                            said = (said + part)[: ANSWER_BYTES + 1]
                     status = response.status
         except trio.TooSlowError:
             return f"no answer within {REQUEST_SECONDS:g} seconds", True
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
             # The text may quote the address, and that a secret.
             return type(error).__name__, True
-        return (None, False) if 200 <= status < 300 else (f"status {status}", status in TEMPORARY)
+        if 200 <= status < 300:
+            return partial_success(said if len(said) <= ANSWER_BYTES else b"")
+        return f"status {status}", status in TEMPORARY
 
 
 def _trusting(ca: Path | None) -> ssl.SSLContext:

@@ -7,11 +7,13 @@ OpenTelemetry generates from its own files.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from attrs import frozen
 
 from actors.tracing.tracer import AttributeValue, Span
 
-__all__ = ["SCOPE", "export_request"]
+__all__ = ["SCOPE", "PartialSuccess", "export_request", "partial_success"]
 
 SCOPE = "leanvibe"
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -27,6 +29,62 @@ def export_request(spans: Iterable[Span], resource: Mapping[str, str], version: 
     return _message(1, _message(1, of_resource) + _message(2, in_scope))
 
 
+@frozen
+class PartialSuccess:
+    """What a collector did not take of a request that it took."""
+
+    rejected: int
+    message: str
+    """Its reason; empty where it gave none. With no rejected span, a warning."""
+
+
+def partial_success(body: bytes) -> PartialSuccess:
+    """Read the body of an answer, `ExportTraceServiceResponse`; none rejected where it is something else."""
+    try:
+        found = dict(_fields(dict(_fields(body)).get(1, b"")))
+    except (ValueError, IndexError, TypeError):
+        found = {}
+    rejected, message = found.get(1, 0), found.get(2, b"")
+    if not isinstance(rejected, int) or not isinstance(message, bytes):
+        return PartialSuccess(0, "")
+    # Of a signed number nothing below zero means anything.
+    return PartialSuccess(rejected if rejected < 2**63 else 0, message.decode("utf-8", "replace"))
+
+
+def _fields(content: bytes | int) -> Iterator[tuple[int, bytes | int]]:
+    """Numbers and values of one message. Raises `ValueError`, `IndexError` or `TypeError` for anything else."""
+    if isinstance(content, int):
+        raise TypeError(content)
+    at = 0
+    while at < len(content):
+        tag, at = _read_varint(content, at)
+        if tag & 7 == _VARINT:
+            value, at = _read_varint(content, at)
+            yield tag >> 3, value
+            continue
+        if tag & 7 == _LENGTH:
+            size, at = _read_varint(content, at)
+        elif tag & 7 in (_FIXED64, _FIXED32):
+            size = 8 if tag & 7 == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {tag & 7}")
+        if at + size > len(content):
+            raise ValueError("cut")
+        yield tag >> 3, content[at : at + size]
+        at += size
+
+
+def _read_varint(content: bytes, at: int) -> tuple[int, int]:
+    """A number and where it ends."""
+    value = 0
+    for place in range(10):
+        byte = content[at + place]
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, at + place + 1
+    raise ValueError("a number of more than 64 bits")
+
+
 def _span(span: Span) -> bytes:
     parent, context = span.parent, span.context
     flags = int(context.is_sampled) | _HAS_IS_REMOTE
@@ -36,6 +94,7 @@ def _span(span: Span) -> bytes:
         (
             _message(1, bytes.fromhex(context.trace_id)),
             _message(2, bytes.fromhex(context.span_id)),
+            _text(3, context.state) if context.state else b"",
             b"" if parent is None else _message(4, bytes.fromhex(parent.span_id)),
             _text(5, span.name),
             _number(6, span.kind.value),

@@ -62,7 +62,7 @@ class Tracer:
             )
             self._dropped = Counter(
                 "leanvibe_trace_spans_dropped",
-                "Spans lost before a collector took them, by reason: queue_full, not_taken, shutdown",
+                "Spans lost before a collector took them, by reason: queue_full, not_taken, rejected, shutdown",
                 ["reason"],
                 registry=registry,
             )

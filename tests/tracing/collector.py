@@ -26,6 +26,9 @@ class Collector:
     url: str = ""
     status: int = 200
     hangs: bool = False
+    rejected: int = 0
+    says: str = ""
+    """Told as partial success."""
     requests: list[ExportTraceServiceRequest] = field(factory=list)
     heads: list[tuple[str, dict[str, str]]] = field(factory=list)
     """Path and headers of each request."""
@@ -104,7 +107,11 @@ async def _answer(collector: Collector, stream: trio.SocketStream, connection: h
         await trio.sleep_forever()
     if collector.status == 200:
         collector.requests.append(ExportTraceServiceRequest.FromString(body))
-    answer = ExportTraceServiceResponse().SerializeToString()
+    told = ExportTraceServiceResponse()
+    if collector.rejected or collector.says:
+        told.partial_success.rejected_spans = collector.rejected
+        told.partial_success.error_message = collector.says
+    answer = told.SerializeToString()
     headers = [("content-type", "application/x-protobuf"), ("content-length", str(len(answer)))]
     await stream.send_all(
         connection.send(h11.Response(status_code=collector.status, headers=headers))

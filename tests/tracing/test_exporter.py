@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 from prometheus_client import CollectorRegistry
@@ -124,3 +125,21 @@ async def sent(collector: Collector, tracer: Tracer, registry: CollectorRegistry
     tracer.record(one_span())
     await eventually(lambda: counts(registry)["exported"] == count)
     assert len(list(collector.spans())) == count
+
+
+async def test_tr16_spans_that_a_collector_rejects_are_counted_and_not_sent_again(tmp_path: Path) -> None:
+    async with running_collector() as collector, exporting(collector.url, tmp_path) as (_, tracer, registry):
+        collector.rejected, collector.says = 5, "too old\n\x1b[31m"
+        with structlog.testing.capture_logs() as logs:
+            tracer.record(one_span())
+            await eventually(lambda: counts(registry).get("dropped:rejected") == 1)
+            # The same words again are no news.
+            tracer.record(one_span())
+            await eventually(lambda: counts(registry)["dropped:rejected"] == 2)
+        assert counts(registry)["exported"] == 0
+        said = [one for one in logs if one["event"] == "the collector says"]
+        assert [(one["said"], one["log_level"]) for one in said] == [("too old  [31m", "warning")]
+        assert len(collector.heads) == 2
+        collector.rejected, collector.says = 0, ""
+        tracer.record(one_span())
+        await eventually(lambda: counts(registry)["exported"] == 1)

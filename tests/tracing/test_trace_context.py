@@ -12,7 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from actors.command_line.main import leanvibe
 from actors.settings import Settings, SettingsFault
 from actors.tracing.endpoint import export_settings
-from actors.tracing.trace_context import current_trace, parse_traceparent, within
+from actors.tracing.trace_context import TraceContext, current_trace, parse_traceparent, parse_tracestate, within
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEADERS = [
@@ -44,6 +44,48 @@ def test_tr1_traceparent_is_read_as_opentelemetry_reads_it(header: str) -> None:
         assert int(ours.span_id, 16) == theirs.span_id
         assert ours.is_sampled == theirs.trace_flags.sampled
         assert ours.is_remote
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"],
+        ["congo=t61rcWkgMzE \t,  rojo=1,"],
+        ["tenant@system=a b!", "1a@b=*/-_~"],
+        ["a=1,A=2"],
+        ["a=1,a=2"],
+        ["a=,b=2"],
+        ["a==1"],
+        ["a=ä"],
+        ["9=1"],
+        ["a" * 257 + "=1"],
+        ["a=" + "x" * 257],
+        [",".join(f"k{number}=1" for number in range(33))],
+        [""],
+        [],
+    ],
+)
+def test_tr15_tracestate_is_read_as_the_recommendation_says(lines: list[str]) -> None:
+    carrier = {"traceparent": VALID, "tracestate": ",".join(lines)}
+    theirs = get_current_span(TraceContextTextMapPropagator().extract(carrier)).get_span_context().trace_state
+    ours = parse_tracestate(lines)
+    # Theirs keeps the valid members beside one that is not, where the recommendation lets all of them go.
+    assert ours in (theirs.to_header(), "")
+    if lines and lines[0][:6] in ("congo=", "tenant"):
+        assert ours == theirs.to_header() != ""
+
+
+def test_tr15_of_a_long_tracestate_long_members_go_first_and_then_the_oldest() -> None:
+    long, short = "a=" + "x" * 200, [f"k{number}={'y' * 60}" for number in range(9)]
+    assert parse_tracestate([",".join([long, *short])]) == ",".join(short[:8])
+    assert parse_tracestate([f"{long},{short[0]}"]) == f"{long},{short[0]}"
+
+
+def test_tr15_tracestate_goes_to_every_span_below() -> None:
+    above = parse_traceparent(VALID, "congo=t61rcWkgMzE")
+    assert above is not None
+    assert above.child().child().state == "congo=t61rcWkgMzE"
+    assert TraceContext("1" * 32, "1" * 16).child().state == ""
 
 
 def test_a_child_stays_in_its_trace_and_what_was_current_comes_back() -> None:

@@ -54,10 +54,12 @@ async def over_http(server: RunningServer, collector: Collector) -> None:
     trace_id = "1" * 32
     async with server.http() as http:
         body = {"model": "mock", "messages": [{"role": "user", "content": SECRET}], "max_tokens": 9, "stop": [SECRET]}
-        answer = await http.post("/v1/chat/completions", json=body, headers={"traceparent": header_of(trace_id)})
+        headers = {"traceparent": header_of(trace_id), "tracestate": "congo=t61rcWkgMzE"}
+        answer = await http.post("/v1/chat/completions", json=body, headers=headers)
     assert answer.status_code == 200
     spans = await collector.until_named(trace_id, "POST /v1/chat/completions", "chat mock")
     request = is_whole(spans)
+    assert {one.trace_state for one in spans.values()} == {"congo=t61rcWkgMzE"}
     assert request.kind == request.SPAN_KIND_SERVER
     told = attributes_of(request)
     assert told["http.route"] == told["url.path"] == "/v1/chat/completions"
