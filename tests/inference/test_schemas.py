@@ -153,7 +153,7 @@ async def test_p14_a_pattern_that_outgrows_its_limits_on_the_way_ends_its_row_as
         failure = await service.failure(noise)
         assert failure.code is ErrorCode.INVALID_FIELD
         assert failure.message.startswith(
-            "data.response_schema can no longer be enforced: it has patterns or alternatives that are too complex"
+            "data.response_schema can no longer be enforced: its patterns or alternatives are too complex"
         )
         assert await service.answer(free) == (await service.complete("The capital of France is", max_tokens=24)).text
 
