@@ -32,7 +32,7 @@ MARKUP = frozenset("*`~#>|-+=_:\\[]()!")
 LINKED = ("http://", "https://", "mailto:", "ftp://", "/", "#", "./", "../")
 CODE_STYLE = "ansi_dark"
 HIGHLIGHTED_CHARACTERS = 100_000
-"""Longer code is shown in one colour: every redraw reads it anew."""
+"""Longer code is shown in one colour, because every redraw highlights it again."""
 
 
 def block_starts(text: str) -> list[int]:
@@ -46,7 +46,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def is_code(text: str) -> bool:
-    """Whether a block is fenced code."""
+    """True for fenced code."""
     return text.lstrip(" ").startswith(("```", "~~~"))
 
 
@@ -66,7 +66,7 @@ def block_lines(text: str, console: Console, width: int) -> list[Line]:
 
 
 def line_text(line: Line) -> str:
-    """What a line says."""
+    """Return the text of a line."""
     return "".join(one.text for one in line)
 
 

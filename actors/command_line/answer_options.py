@@ -1,4 +1,4 @@
-"""How an answer is asked for on the command line: what the person set, and for the rest what the server answers people with."""
+"""Options of answers on the command line; unset ones take the server's defaults for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, tuple[click.ParamType[Any], str]] = {
 
 @frozen(kw_only=True)
 class AnswerOptions:
-    """What was set; None leaves it to the server."""
+    """Options that were given; None leaves one to the server."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -85,7 +85,7 @@ def answer_options(function: Function) -> Function:
 
 
 def answer_note(done: dict[str, Any], *, option: str = "--max-tokens") -> str | None:
-    """What a person should know of how an answer ended; None if it ended by itself. ``option`` is how its length is set."""
+    """Return a note on how an answer ended, or None if it ended by itself. ``option`` is the one that sets its length."""
     if done.get("repetition"):
         return "the answer repeated itself and was ended"
     if done.get("finish_reason") == "length":

@@ -22,7 +22,7 @@ FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 @contextmanager
 def answer_shown(screen: Screen) -> Iterator[AnswerShown]:
-    """One answer; at the end, however it comes, all of its text stands there."""
+    """Show an answer. However the block ends, all of its text has been printed."""
     shown = AnswerShown(screen)
     try:
         yield shown
@@ -31,7 +31,7 @@ def answer_shown(screen: Screen) -> Iterator[AnswerShown]:
 
 
 class AnswerShown:
-    """One answer that comes piece by piece."""
+    """Shows an answer as its pieces arrive."""
 
     def __init__(self, screen: Screen) -> None:
         self._printer: AnswerPrinter | None = None
@@ -54,7 +54,7 @@ class AnswerShown:
             self._view.add(piece)
 
     def note(self, text: str) -> None:
-        """Say something beside the answer; none of its text is repeated for that."""
+        """Print a note without repeating any text of the answer."""
         if self._printer is None:
             self._view.note(text, "yellow")
         else:

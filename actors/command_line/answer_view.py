@@ -1,4 +1,4 @@
-"""An answer in a terminal while it comes: what cannot change any more is written once, only the rest is drawn anew.
+"""Shows a streaming answer on a terminal: finished parts are written once, and only the rest is redrawn.
 
 What a terminal has scrolled away nobody can erase, so a text that is drawn anew as a whole stands there many times once it
 is longer than the screen. Here the rest never fills the screen; of a long one its end is shown until it is complete. A table is such a rest until it is finished: a later row may widen
@@ -30,7 +30,7 @@ DECIDED_CHARACTERS = 40
 
 
 class AnswerView:
-    """One answer. `end` leaves all of its text on the screen, once."""
+    """View of one answer. `end` leaves its whole text on the screen, once."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -49,7 +49,7 @@ class AnswerView:
         self._next = 0.0
 
     def say(self, status: str) -> None:
-        """What is going on until the first text comes, in one line; empty takes it away."""
+        """Show a status line until the first text arrives; empty removes it."""
         if status != self._status:
             self._status, self._is_changed = status, True
             self.tick(now=True)
@@ -68,7 +68,7 @@ class AnswerView:
             self._next = began + max(DRAW_SECONDS, SHARE * (time.monotonic() - began))
 
     def note(self, text: str, style: str) -> None:
-        """Say something beside the answer, in lines of its own between two of the answer's."""
+        """Print a note on separate lines between lines of the answer."""
         with self._screen:
             self._erase()
             self._screen.print(words(text, style))
@@ -128,7 +128,7 @@ class AnswerView:
         self._is_first = False
 
     def _fixed(self, lines: list[Line]) -> int:
-        """How many lines no further text can change."""
+        """Return the number of leading lines that further text cannot change."""
         if len(block_starts(many_lines(self._source))) > 1:
             # The last line looks like the beginning of another block, and may yet belong to this one.
             return len(self._written)
@@ -142,7 +142,7 @@ class AnswerView:
         return count if _same(self._written, lines) == len(self._written) else 0
 
     def _before_table(self, lines: list[Line]) -> int:
-        """How many lines stand above what is a table, or may become one."""
+        """Return the number of lines above a table, or above what may become one."""
         source = lines_of(self._source)
         row = next((number for number, one in enumerate(source) if "|" in one), None)
         if row is None:
@@ -199,6 +199,6 @@ class AnswerView:
 
 
 def _same(written: list[str], lines: list[Line]) -> int:
-    """How many lines from the first on are what was written."""
+    """Return the number of leading lines that are as written."""
     pairs = zip(written, lines, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == line_text(pair[1]), pairs))

@@ -137,7 +137,7 @@ def run_until_interrupted(work: Callable[[], Any]) -> None:
 
 
 def _end(error: BaseException) -> NoReturn:
-    """What went wrong, for a person: a sentence, and no group.
+    """End the command with a sentence for people instead of an exception group.
 
     Nothing here is raised out of an `except*`: Python 3.11.2, which Debian 12 has, makes a group of that too and shows its stacks.
     """
@@ -160,7 +160,7 @@ def _lost(error: BaseException) -> str:
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    """What was raised, without the nurseries that it came through."""
+    """Return the exceptions inside nested groups."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for one in error.exceptions for leaf in _leaves(one)]

@@ -121,7 +121,7 @@ def restore(file: Path, data_dir: Path | None, config: Path | None, replace: boo
 
 
 def _saved_before(settings: Settings, connection: Connection, *, replace: bool) -> Path | None:
-    """Where the content was saved that is about to be replaced; None for an empty database."""
+    """Save the content that is about to be replaced and return its path; None for an empty database."""
     if not has_content(connection):
         return None
     if not replace:
@@ -159,7 +159,7 @@ def _stopped(settings: Settings) -> Iterator[Engine]:
 
 
 def _stage_files(folder: Path, files: tuple[FileEntry, ...]) -> list[tuple[Path, Path]]:
-    """Write each beside its place; returns where it is and where it belongs."""
+    """Write each file next to its destination; returns pairs of temporary path and destination."""
     staged_files = []
     for one in files:
         temporary = folder / f".{one.name}.restored"

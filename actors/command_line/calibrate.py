@@ -26,7 +26,7 @@ from actors.settings import Settings
 __all__ = ["calibrate", "measure"]
 
 CLIENT_ID = "calibration"
-"""Who asks: answers are told to all devices of a client, and these are nobody's."""
+"""A separate client id, because events of answers go to all devices of a client."""
 ANSWER_TOKENS = 128
 """A small model that finds no end is cut there, and judged by what it said."""
 ANSWER_SECONDS = 300.0

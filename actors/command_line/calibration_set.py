@@ -31,14 +31,14 @@ def _compiles(_: object, attribute: Attribute[Any], value: str | None) -> None:
 
 @frozen(kw_only=True)
 class Check:
-    """What a right answer has: exactly one of these."""
+    """Condition of a correct answer; exactly one field is set."""
 
     contains: str | None = field(default=None, validator=length(1, 1000, "characters"))
     """This text, in upper or lower case."""
     regex: str | None = field(default=None, validator=[length(1, 1000, "characters"), _compiles])
     """Something that Python's `re.search` finds, in upper or lower case."""
     python_parses: bool | None = None
-    """True: its first code block, or all of it where it has none, is Python."""
+    """True: its first code block, or the whole answer without one, must parse as Python."""
 
     def __attrs_post_init__(self) -> None:
         given = [self.contains is not None, self.regex is not None, self.python_parses is not None]
@@ -46,7 +46,7 @@ class Check:
             raise FieldFault("contains", "or regex or python_parses (true) must be given, and one alone")
 
     def is_right(self, answer: str) -> bool:
-        """Whether the answer passes."""
+        """Return whether the answer passes."""
         if self.contains is not None:
             return self.contains.casefold() in answer.casefold()
         if self.regex is not None:
@@ -61,7 +61,7 @@ class Check:
 
 @frozen(kw_only=True)
 class Item:
-    """One line of a set."""
+    """A line of a set."""
 
     prompt: str = field(validator=length(1, 8000, "characters"))
     check: Check

@@ -1,4 +1,4 @@
-"""Which conversation a chat goes on with, or begins. A stored one is named by its name or by the beginning of it."""
+"""Finds or begins the conversation of a chat. A stored one is given by its name or a unique prefix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def new_name() -> str:
 
 
 async def stored_conversations(client: Client) -> list[dict[str, Any]]:
-    """All that the server keeps for this client."""
+    """Return all conversations that the server stores for this client."""
     found: list[dict[str, Any]] = []
     after: str | None = None
     while True:

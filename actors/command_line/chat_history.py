@@ -1,4 +1,4 @@
-"""What was typed into the chat before: a file for its user alone, bounded, without tokens."""
+"""Input history of the chat: a bounded file that only its user can read, without tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAXIMUM_ENTRY_CHARACTERS = 20_000
 
 
 class ChatHistory(History):
-    """One JSON text a line, oldest first. Where the file cannot be written the history is this session's alone."""
+    """One JSON string per line, oldest first. If the file cannot be written, the history lasts for this session."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a person types into `leanvibe chat`: lines that go on, and slash commands. Pure."""
+"""Parses the input of `leanvibe chat`: continued lines and slash commands. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCK = '"""'
 
 @frozen(kw_only=True)
 class SlashCommand:
-    """One command as `/help` shows it."""
+    """A command as `/help` shows it."""
 
     usage: str
     help: str

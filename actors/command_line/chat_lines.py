@@ -1,4 +1,4 @@
-"""Where the chat's texts come from: the line editor on a terminal that can carry one, plain lines anywhere else."""
+"""Input of the chat: the line editor on a capable terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChatLines(Protocol):
     """Reads what a person says, one text after the other."""
 
     def owned_terminal(self) -> AbstractContextManager[None]:
-        """For the time of the chat."""
+        """Own the terminal for the duration of the chat."""
 
     async def read(self) -> str | None:
         """The next text; None at the end. Raises `KeyboardInterrupt` where Ctrl-C is a key here."""
@@ -34,7 +34,7 @@ class ChatLines(Protocol):
 
 
 def chat_lines(screen: Screen, data_folder: Path) -> ChatLines:
-    """What fits where this program runs."""
+    """Return the input suited to where this program runs."""
     if not is_capable_terminal():
         if not sys.stdin.isatty():
             return PlainLines(screen)
@@ -48,7 +48,7 @@ def chat_lines(screen: Screen, data_folder: Path) -> ChatLines:
 
 
 def is_capable_terminal() -> bool:
-    """Whether a line can be drawn anew, here and for a person."""
+    """True on an interactive terminal that can redraw a line."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 

@@ -1,4 +1,4 @@
-"""One session of `leanvibe chat`: what is said, and what the slash commands do. Files are read and written here alone."""
+"""A session of `leanvibe chat`: questions, answers and slash commands. The only module of the chat that reads and writes files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CHANGE_SECONDS = 900.0
 
 
 def waiting_words(progress: ProgressData) -> str:
-    """What a question is waiting for, in a few words."""
+    """Describe what a question is waiting for."""
     if progress.state is ProgressState.WAITING:
         others = progress.waiting - 1
         return "queued" if others < 1 else f"queued with {others} other{'s' if others > 1 else ''}"
@@ -59,7 +59,7 @@ def waiting_words(progress: ProgressData) -> str:
 
 
 def way_words(turn: dict[str, Any]) -> str:
-    """Which of the turns in its place it is, where there are several."""
+    """Return the position of a turn among its alternatives, if there are any."""
     ways = turn.get("ways")
     return f" ({ways.index(turn['number']) + 1} of {len(ways)})" if ways else ""
 
@@ -200,13 +200,13 @@ class ChatSession:
                 self._shown = None
 
     def notice(self, text: str) -> bool:
-        """Say something beside the answer that is being shown; False where none is."""
+        """Print a note while an answer is shown; returns False if none is."""
         if self._shown is not None:
             self._shown.note(text)
         return self._shown is not None
 
     async def _waiting(self) -> str:
-        """What is known of a question that has no answer yet. Raises nothing: a server may be away, or older than this."""
+        """Return the state of a question without an answer yet. Never raises, because the server may be away or older."""
         if self.outage.is_away:
             return "waiting for the server"
         if self._stream is None:

@@ -1,6 +1,6 @@
-"""What `leanvibe doctor` looks at. Each check reads and changes nothing, and tells what it found and what to do.
+"""Checks of `leanvibe doctor`. Each is read-only and reports its finding with advice.
 
-No check raises: what cannot be looked at is itself a finding.
+No check raises: anything that cannot be examined is itself a finding.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ EPOCH_OF_THIS_PROGRAM = 1_767_225_600
 
 @frozen
 class Finding:
-    """One result: what was looked at, how it is, and what to do where that is not well."""
+    """The result of a check, with advice if something is wrong."""
 
     check: str
     state: str
@@ -62,7 +62,7 @@ class Finding:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """All checks, in the order in which a person would mend what they find."""
+    """Run all checks, in the order in which to fix what they find."""
     for check in _CHECKS:
         name = check.__name__.strip("_").replace("_", " ")
         try:

@@ -110,7 +110,7 @@ def _served(data_dir: Path | None) -> Served:
 
 
 def _read(path: Path) -> str | None:
-    """What stands there; None where nothing does. Ends the command where it cannot be read."""
+    """Return the contents of a file, or None if it does not exist. Ends the command if it cannot be read."""
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
             fail(f"{path} has more than {MAXIMUM_BYTES:,} bytes; that is no settings file")
@@ -130,7 +130,7 @@ def _show_change(path: Path, before: str, after: str) -> None:
 
 
 def _write(path: Path, before: str | None, after: str) -> Path | None:
-    """Replace the file in one step, through links; what was there stays beside it. New files are their owner's alone."""
+    """Replace the file atomically, following links, and keep a copy of the old one. New files are private."""
     target = path.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

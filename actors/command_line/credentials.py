@@ -1,4 +1,4 @@
-"""What a command shows to a server, and which server it believes."""
+"""Credentials of commands: the token they send, and the certificates they trust."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAUSE_SECONDS = 0.05
 
 @frozen(kw_only=True)
 class Credentials:
-    """How to enter a server."""
+    """Token and TLS context for a server."""
 
     token: str | None = field(repr=False)
     """None where the server has no tokens."""
@@ -33,12 +33,12 @@ class Credentials:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What REST is sent with every request."""
+        """Headers of every REST request."""
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
 
 def credentials_here(settings: Settings, server: ServerFile) -> Credentials:
-    """For the server of the data folder: the token that lies there, and the certificate of `server.json`."""
+    """Return the credentials for the server of the data folder: its token file, and the certificate of `server.json`."""
     token = read_local_token(settings.data_dir)
     if token is None:
         # Deleted, or readable by others: the server makes it anew, if it has tokens at all.
@@ -54,7 +54,7 @@ def credentials_here(settings: Settings, server: ServerFile) -> Credentials:
 
 
 def credentials_elsewhere(settings: Settings, url: str) -> Credentials:
-    """For a server at an address: the token of the environment, and whom `ca` or the system believes."""
+    """Return the credentials for a server at a URL: the environment's token, and the authorities of `ca` or of the system."""
     try:
         secured = url.partition("://")[0].lower() in ("wss", "https")
         tls = client_context(settings.ca) if secured else None

@@ -37,7 +37,7 @@ def desktop_program() -> str:
 
 
 def desktop_command(program: str, notification: Notification) -> list[str]:
-    """What to run. Texts are arguments, never part of a script, and show what they are made of."""
+    """Return the command to run. Texts are arguments, never part of a script, with control characters made visible."""
     title, body = one_line(notification.title), many_lines(notification.body)
     if program == "osascript":
         script = [part for line in APPLESCRIPT for part in ("-e", line)]

@@ -1,4 +1,4 @@
-"""When something is due, as people write it: `tomorrow`, `friday 9:30`, `in 3 days`, `2026-12-01`. Pure."""
+"""Parses due times as people write them: `tomorrow`, `friday 9:30`, `in 3 days`, `2026-12-01`. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AMOUNT = re.compile(r"in (?P<number>\d{1,5}|[a-z]+) (?P<unit>[a-z]+?)s?$")
 
 
 class BadTime(ValueError):
-    """It is no time that can be told; the text says what would be one."""
+    """The text is not a recognisable time. The message gives examples."""
 
 
 def due_time(text: str, now: datetime) -> str:

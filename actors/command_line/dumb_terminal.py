@@ -33,7 +33,7 @@ TAB = 8
 
 
 class _Forgotten(Exception):
-    """What was typed so far is not wanted any more."""
+    """The input typed so far was discarded."""
 
 
 class DumbTerminal:
@@ -48,7 +48,7 @@ class DumbTerminal:
         self._after_return = False
         self._line: list[str] = []
         self._prompt = ""
-        """Of the line that is being typed; empty where none is."""
+        """Prompt of the line being typed, or empty."""
         self._collector = LineCollector()
         self._reading: trio.CancelScope | None = None
 
@@ -105,7 +105,7 @@ class DumbTerminal:
                 return text
 
     async def _read_line(self, prompt: str) -> str | None:
-        """One line, with its echo; None at the end of input."""
+        """Read a line and echo it; None at end of input."""
         self._line, self._prompt = [], prompt
         self._write(prompt)
         while True:
@@ -149,7 +149,7 @@ class DumbTerminal:
         return self._waiting.popleft()
 
     async def _is_followed(self) -> bool:
-        """Whether more is there, or comes within a moment."""
+        """Return whether more input is available, or arrives within a moment."""
         if not self._waiting:
             with trio.move_on_after(MOMENT_SECONDS):
                 await trio.lowlevel.wait_readable(self._descriptor)

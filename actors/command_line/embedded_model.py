@@ -17,9 +17,9 @@ __all__ = ["ensure_checkpoint"]
 def ensure_checkpoint(
     settings: Settings, listening: tuple[socket.socket, ...] = (), tls: ssl.SSLContext | None = None
 ) -> Path:
-    """Folder of the model's checkpoint; the embedded one is made now if it is missing, with a progress bar.
+    """Return the folder of the model's checkpoint; the embedded one is created if missing, with a progress bar.
 
-    Whoever connects to the ``listening`` sockets meanwhile is told so.
+    Connections to the ``listening`` sockets meanwhile are answered with the progress.
     """
     try:
         found: CheckpointLocation = find_checkpoint(settings.model, settings.cache_dir)

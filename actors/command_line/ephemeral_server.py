@@ -30,9 +30,9 @@ POLL_SECONDS = 0.05
 def server_for(
     settings: Settings, wish: ServerWish, *, meanwhile: Callable[[], object] = lambda: None
 ) -> Iterator[ServerFile]:
-    """The server of the data folder. Where none runs one is started, and stopped on the way out.
+    """Yield the server of the data folder. If none is running, one is started, and stopped at the end of the block.
 
-    ``meanwhile`` is called while a started one comes up. A running one must be as is wished, or the command ends.
+    ``meanwhile`` is called while it starts. A running server must fit the options given, or the command ends.
     """
     running = find_server(settings) or _wait_for_starting(settings)
     if running is not None:
@@ -71,7 +71,7 @@ def server_for(
 
 
 def _wait_for_starting(settings: Settings) -> ServerFile | None:
-    """A server that holds the data folder but is not up yet; it may be preparing its model. None if there is none."""
+    """Wait for a server that holds the data folder but is still starting, perhaps preparing its model. None without one."""
     if not is_locked(settings.data_dir):
         return None
     print_line("A server is starting; waiting for it …", style="yellow", err=True)

@@ -32,7 +32,7 @@ class Remembered:
 
     @staticmethod
     def value(name: str) -> Any:
-        """What was given, or None."""
+        """Return the value given, or None."""
         context = click.get_current_context(silent=True)
         return None if context is None else context.meta.get(name)
 
@@ -69,7 +69,7 @@ def url_option(function: Function) -> Function:
 
 
 def ca_option(function: Function) -> Function:
-    """`--ca`, which says whom to believe there."""
+    """Add `--ca`, the certificate authorities to trust."""
     return click.option(
         "--ca",
         type=click.Path(path_type=Path, dir_okay=False),

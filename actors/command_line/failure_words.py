@@ -1,4 +1,4 @@
-"""What a server's refusal is called where a person typed the command: options and arguments in place of fields. Pure.
+"""Rephrases refusals for the command line: options and arguments in place of fields. Pure functions.
 
 The protocol names what it refuses by a path (`data.due`, `body.messages[0].content`), which is right for programs. A
 person knows `--due` and TITLE. The names come from the command that runs, so that a new option needs no entry here.
@@ -51,7 +51,7 @@ _OF_TLS = {
 
 
 def tls_words(problem: TlsProblem, said: str) -> str:
-    """What is wrong about TLS, and what to do about it from a terminal."""
+    """Explain a TLS problem and how to solve it from a terminal."""
     return f"{said}; {_OF_TLS[problem]}"
 
 
@@ -85,7 +85,7 @@ def without_paths(message: str) -> str:
 
 
 def name_of_field(path: str) -> str:
-    """What a field is called here: the running command's option or argument, or its own words."""
+    """Return the option or argument for a field of the running command, or the field in words."""
     names = [re.sub(r"\[\d+\]", "", part) for part in path.split(".")]
     names = names[1:] if len(names) > 1 and names[0] in ("data", "body", "query", "path") else names
     parameters = _parameters()

@@ -34,7 +34,7 @@ def socket_lines(server: ServerFile, request: dict[str, Any], *, seconds: float 
 
 
 def quiet_answer(server: ServerFile, request: dict[str, Any], *, seconds: float) -> dict[str, Any] | None:
-    """The one line that answers; None where none comes in time."""
+    """Return the answer line, or None if it does not arrive in time."""
     try:
         return next(_exchange(server, request, seconds), None)
     except OSError:

@@ -48,7 +48,7 @@ class ChatCompleter(Completer):
         self._files = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """For what stands before the cursor."""
+        """Complete the text before the cursor."""
         text = document.text_before_cursor
         if not text.startswith("/") or "\n" in text:
             return
@@ -95,7 +95,7 @@ class LineEditor:
             self._screen.send(PASTE_OFF)
 
     async def read(self) -> str | None:
-        """What was typed; None at Ctrl-D. Raises `KeyboardInterrupt` at Ctrl-C. Cancelled, it takes the line away."""
+        """Read a text; None at Ctrl-D. Raises `KeyboardInterrupt` at Ctrl-C. If cancelled, the line is erased."""
         self._is_block = False
         over = trio.Event()
         token = trio.lowlevel.current_trio_token()
@@ -127,7 +127,7 @@ class LineEditor:
             self._screen.send(PASTE_ON)
 
     def forget(self) -> None:
-        """Nothing to drop: a line that is left at Ctrl-C is gone."""
+        """Do nothing: a line left by Ctrl-C is already discarded."""
 
     def tell(self, text: str) -> None:
         """Above the line that is being typed, for which prompt_toolkit sees."""
@@ -145,7 +145,7 @@ class LineEditor:
         app.erase_when_done = rows >= size.rows
 
     def _show_beginning(self, text: str) -> None:
-        """What stands in the scroll-back in place of it; the server keeps the whole, as `/history` shows."""
+        """Print the beginning of a long text to the scroll-back; `/history` shows the whole, which the server stores."""
         lines = text.split("\n")
         width = self._screen.width - len(PROMPT)
         for number, line in enumerate(lines[:SHOWN_LINES]):

@@ -62,7 +62,7 @@ class _LazyGroup(ReachingGroup):
     """Knows its commands by name; the module behind one is imported when it runs or is asked for help."""
 
     def reaching(self, args: list[str]) -> set[str]:
-        """All of its options, wherever they stand."""
+        """Return all of its options, wherever they appear."""
         found = super().reaching(args)
         return found - {"--client"} if any(one in args for one in _OWN_CLIENT) else found
 

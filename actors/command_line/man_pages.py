@@ -36,7 +36,7 @@ def write_man_pages(root: click.Command, folder: Path) -> list[Path]:
 
 
 def man_page(path: tuple[str, ...], command: click.Command) -> str:
-    """One page in roff; ``path`` is the command with its groups, the program first."""
+    """Return a page in roff; ``path`` is the command with its groups, beginning with the program."""
     context = _context(path, command)
     name = "-".join(path)
     summary, described = _description(command)

@@ -39,7 +39,7 @@ def mcp(data_dir: Path | None, client_id: str | None) -> None:
     first = Target(f"{place.rest_url}/mcp", place.client_id, place.credentials)
 
     def target() -> Target:
-        """Where the server is now: one that was started again may have another port and another token."""
+        """Return the server's current address; after a restart, port and token may differ."""
         if url_given() is not None or (server := find_server(settings)) is None:
             return first
         from actors.command_line.credentials import credentials_here

@@ -53,7 +53,7 @@ def serve_standard_streams(target: Callable[[], Target]) -> None:
 
 
 def make_relay(target: Callable[[], Target]) -> Server[Any]:
-    """The server whose every answer is the other one's."""
+    """Return an MCP server that relays every request to another."""
 
     async def list_tools(_: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return await _asked(target, lambda client: client.list_tools(cursor=_cursor(params)))
@@ -82,7 +82,7 @@ def make_relay(target: Callable[[], Target]) -> Server[Any]:
 
 
 async def _asked(target: Callable[[], Target], ask: Callable[[Client], Awaitable[Result]]) -> Result:
-    """What the server answers. Raises `MCPError`: its own, or that it does not answer. Cancelled, it cancels the question."""
+    """Relay a request. Raises `MCPError`: the server's own, or that it does not answer. If cancelled, the request is cancelled too."""
     refused: MCPError | None = None
     try:
         async with _speaking(await trio.to_thread.run_sync(target)) as client:

@@ -273,7 +273,7 @@ def _verify_and_show(
 
 
 def _entry_elsewhere(told: dict[str, Any]) -> InventoryEntry:
-    """As a server tells it, which names no folders, and an older one no digests."""
+    """Convert a server's model entry, which names no folder, and in older versions no digest."""
     names = {field.name for field in attrs.fields(InventoryEntry)} - {"folder", "is_present"}
     return InventoryEntry(
         **{name: told[name] for name in names if name in told}, folder=None, is_present=told["size_bytes"] is not None

@@ -1,4 +1,4 @@
-"""What the commands of `leanvibe model` share: options, progress bars, errors in one line, and the way to the hub."""
+"""Shared by the commands of `leanvibe model`: options, progress bars, one-line errors, and access to the hub."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PREPARING = {name: f"Step {3 if name in ('verify', 'ready') else 2} of 3: {words
 """The same in a first start, whose first step are the packages."""
 QUIET_SECONDS = 5.0
 TELL_SECONDS = 0.2
-"""Where nobody watches a terminal, a line is told after as much time."""
+"""Interval of progress lines without a terminal."""
 
 
 def cache_dir_option(function: Function) -> Function:
@@ -174,7 +174,7 @@ def _end_when_left() -> None:
 
 
 def progress_teller() -> Callable[[str, float], None]:
-    """Tells the process that started this one how far it is, line by line, and ends with it."""
+    """Return a callback that reports progress to the parent process line by line, and ends when that is gone."""
     _end_when_left()
     return lambda stage, fraction: print_json({"stage": stage, "fraction": fraction})
 

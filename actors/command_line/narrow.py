@@ -1,4 +1,4 @@
-"""Lines and tables in the width that there is: broken between words, with ids, paths and `commands` whole. Pure.
+"""Fits lines and tables to the width: wrapped between words, with ids, paths and `commands` kept whole. Pure functions.
 
 rich breaks words where a column is narrower than they are, and commands at their spaces; a terminal breaks lines anywhere.
 A table that has no room for its words side by side is told row by row.
@@ -30,7 +30,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def wrap_text(text: Text, width: int, *, indent: int = 0) -> Text:
-    """The same of styled text; ``indent`` is where lines go on, beside what they begin with."""
+    """Wrap styled text; continuation lines are indented by ``indent``."""
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
         found = list(_WHOLE.finditer(line.plain))

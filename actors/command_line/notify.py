@@ -1,4 +1,4 @@
-"""`leanvibe notify`: hear of things as they happen, read what was told, say what to be told of."""
+"""`leanvibe notify`: receive notifications, read them, and set preferences."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def settings_from(**overrides: Any) -> Settings:
 
 
 def url_given(own: str | None = None) -> str | None:
-    """What `--url` says, before the command's name or behind it; None for the server of the data folder."""
+    """Return the value of `--url`, given before or after the command's name; None for the server of the data folder."""
     return own or Remembered.value(Remembered.URL)
 
 
@@ -70,7 +70,7 @@ def find_server(settings: Settings) -> ServerFile | None:
 
 
 def running_server(settings: Settings) -> ServerFile:
-    """The same; ends the command where there is none."""
+    """Like `server_if_running`, but ends the command if there is none."""
     server = find_server(settings)
     if server is None and is_locked(settings.data_dir):
         fail(
@@ -84,7 +84,7 @@ def running_server(settings: Settings) -> ServerFile:
 
 
 def address_of(settings: Settings, server: ServerFile) -> Callable[[], str]:
-    """Where the WebSocket of this server is whenever it is asked: one that was started again may have other ports."""
+    """Return a function that gives the server's current WebSocket URL; a restart may change the ports."""
 
     def address() -> str:
         return (find_server(settings) or server).websocket_url
@@ -93,7 +93,7 @@ def address_of(settings: Settings, server: ServerFile) -> Callable[[], str]:
 
 
 def client_name_default() -> str:
-    """Who the command line is to the server: the user's name, as far as the protocol can spell it."""
+    """Return the default client id: the user's name, reduced to valid characters."""
     if given := Remembered.value(Remembered.CLIENT):
         return str(given)
     try:

@@ -1,4 +1,4 @@
-"""What a person is told while the server is away."""
+"""Messages shown while the server is away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protocol.client import Change
 __all__ = ["Outage"]
 
 LONG_SECONDS = 60
-"""No pause of ours is so long."""
+"""Longer than any of our pauses."""
 
 
 class Outage:

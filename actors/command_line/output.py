@@ -1,4 +1,4 @@
-"""What a command prints on, whose reader may leave before the end: `leanvibe ask … | head -1`."""
+"""Standard output whose reader may leave early: `leanvibe ask … | head -1`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 
 class _EndingOutput(io.FileIO):
-    """A descriptor; when its reader has left the command ends, in order and without a word.
+    """A descriptor; when its reader has left, the command ends cleanly and silently.
 
-    Python ignores SIGPIPE, rightly: it would also end the program for a server that closed its socket. So the error
-    is told apart here, at the one place where it can only mean the reader; everywhere else it is an `OSError` like a
-    server's that cannot be reached.
+    Python rightly ignores SIGPIPE, which would also end the program when a server closes its socket. So the error is
+    handled here, the one place where it can only mean the reader; elsewhere it is an `OSError` like that of an unreachable
+    server.
     """
 
     def write(self, data: Any, /) -> Any:

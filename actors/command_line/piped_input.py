@@ -1,4 +1,4 @@
-"""The question of `leanvibe ask`: the words of the command line, and the text that is piped in beside them."""
+"""The question of `leanvibe ask`: the words of the command line, and piped input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAXIMUM_BYTES = MAXIMUM_FRAME_BYTES - 64 * 1024
 """Of what is piped in: a question is one frame, and JSON writes some characters longer."""
 NOTICE_SECONDS = 1.0
 FIRST_BYTE_SECONDS = 10.0
-"""How long a pipe may be silent beside a question. Whoever starts a command often leaves it a pipe that nobody writes to."""
+"""Time to wait for a silent pipe if there is a question; commands are often started with a pipe that has no writer."""
 CHUNK_BYTES = 64 * 1024
 
 
@@ -32,7 +32,7 @@ def whole_question(words: tuple[str, ...]) -> str:
 
 
 def _piped(*, is_needed: bool) -> str:
-    """What standard input holds where it is no terminal; empty where it is one, closed or silent."""
+    """Return the contents of standard input; empty if it is a terminal, closed or silent."""
     try:
         descriptor = sys.stdin.fileno() if sys.stdin is not None else -1
     except (OSError, ValueError):
@@ -58,7 +58,7 @@ def _piped(*, is_needed: bool) -> str:
 
 
 def _begins(descriptor: int) -> bool:
-    """Whether something comes, were it the end."""
+    """Return whether input or its end arrives."""
     if select.select([descriptor], [], [], NOTICE_SECONDS)[0]:
         return True
     print_line("leanvibe: waiting for standard input …", style="yellow", err=True)

@@ -20,7 +20,7 @@ __all__ = ["Place", "one_of_prefix", "place_of", "rest_url_of", "websocket_url_o
 
 @frozen
 class Place:
-    """Which server, and whose things."""
+    """The server and the client id of a command."""
 
     rest_url: str | None
     """None where only a WebSocket elsewhere was named."""
@@ -39,7 +39,7 @@ class Place:
             fail(str(failed))
 
     def text(self, path: str, **query: Any) -> str:
-        """What it answers with as text."""
+        """Return the answer as text."""
         try:
             return rest_bytes("GET", self._url(path, query), credentials=self.credentials).decode("utf-8", "replace")
         except RestFailed as failed:
@@ -54,7 +54,7 @@ class Place:
 
 
 def place_of(settings: Settings, client_id: str, room: str) -> Place:
-    """Of the server that `--url` names, or the running one of the data folder; ends the command where there is none."""
+    """Return the place of the server given by `--url`, or of the data folder's. Ends the command if there is none."""
     url = url_given()
     if url is not None:
         credentials = credentials_elsewhere(settings, url)

@@ -1,7 +1,7 @@
-"""The first start: the embedded model is made in a process of its own, and whoever asks meanwhile is told how far that is.
+"""The first start: the embedded model is created in a separate process, and requests meanwhile are answered with the progress.
 
-Both ports are bound by then. Each request on them gets 503 with a problem of the code `preparing` and the fraction that is
-done, a WebSocket's handshake as well; then the connection ends, and the server that takes the ports over is asked afresh.
+Both ports are already bound. Each request, WebSocket handshakes included, gets 503 with a problem of code `preparing` and the
+fraction done; then the connection is closed, so that clients reconnect to the server that takes over the ports.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ AT_ONCE = 64
 """Connections; one more is closed unheard."""
 RETRY_SECONDS = 2
 END_SECONDS = 2.0
-"""What the process may take to end when it is told to; then it is killed."""
+"""Time the process gets to end before it is killed."""
 LINE_BYTES = 4096
 
 
 @define
 class Preparation:
-    """How far it is."""
+    """Progress of the preparation."""
 
     stage: str = "starting"
     fraction: float = 0.0
     """Of the whole, 0 to 1."""
 
     def take(self, line: bytes) -> bool:
-        """One line that the process printed; False where it tells nothing of this."""
+        """Parse a line printed by the process; returns False if it reports no progress."""
         try:
             told = json.loads(line)
             stage, fraction = str(told["stage"]), float(told["fraction"])
@@ -69,7 +69,7 @@ class PreparationEnded(Exception):
 
 @define(frozen=True)
 class Ports:
-    """Where others may ask meanwhile."""
+    """The listening sockets, which answer with the progress."""
 
     sockets: Sequence[socket.socket]
     """Bound and listening; they stay open."""

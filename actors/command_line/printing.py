@@ -1,7 +1,7 @@
-"""Everything that commands print, but for what rich lays out (`screen.py`). Nothing else here writes to the standard streams.
+"""All output of the commands except rich's layouts (`screen.py`). No other module of this folder writes to the standard streams.
 
-Whatever is laid out for eyes shows control characters and does not send them, on a terminal and in a pipe that may end
-on one. An answer of the model that goes into a pipe or a file is exact, as `ls` has it, and JSON always is.
+Output for people shows control characters instead of sending them, on a terminal and in a pipe that may end on one. A model's
+answer written to a pipe or file is exact, and so is JSON.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def end_line() -> None:
 
 
 def _terminal_width() -> int:
-    """Of the terminal that standard error is; 0 where it is none."""
+    """Return the width of the terminal on standard error; 0 without one."""
     if sys.stderr is None or not sys.stderr.isatty():
         return 0
     given = os.environ.get("COLUMNS", "")
@@ -62,7 +62,7 @@ def _terminal_width() -> int:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document in one line, exact."""
+    """Print a JSON document on one line, exactly."""
     click.echo(json_text(value))
 
 

@@ -1,4 +1,4 @@
-"""What LeanVibe has put on this machine's disk, by name: nothing else is ever removed."""
+"""Files that LeanVibe stores on this machine, by name. Nothing else is ever removed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOCK = "lock"
 
 @frozen
 class Remains:
-    """One file or folder that LeanVibe made."""
+    """A file or folder made by LeanVibe."""
 
     path: Path
     kind: str
@@ -45,7 +45,7 @@ class Remains:
 
 
 def find_remains(data_folder: Path, cache_folder: Path) -> list[Remains]:
-    """What is there of ours. Links are not followed. Raises ``OSError``."""
+    """Return our files and folders that exist, without following links. Raises ``OSError``."""
     found = []
     for path in _entries(data_folder):
         kind = next((kind for name, kind in _DATA_FILES.items() if fnmatch.fnmatchcase(path.name, name)), None)
@@ -58,7 +58,7 @@ def find_remains(data_folder: Path, cache_folder: Path) -> list[Remains]:
 
 
 def unknown_files(folder: Path, remains: list[Remains]) -> list[Path]:
-    """What else lies in a folder of ours, and stays there."""
+    """Return other files in our folder, which are left in place."""
     known = {one.path for one in remains} | {folder / LOCK}
     return [path for path in _entries(folder) if path not in known]
 

@@ -97,7 +97,7 @@ def _why_of(url: str, error: Exception) -> str:
 
 
 def why_unreachable(error: Exception) -> str:
-    """What kept a request from its answer, without the names that Python has for it."""
+    """Explain why a request got no answer, without Python's names."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return "nothing came in time"

@@ -48,7 +48,7 @@ def unload(name: str, data_dir: Path | None, as_json: bool) -> None:
 
 @frozen
 class FoldersInUse:
-    """What of this machine's models a server holds. Without links; none of the mock engine."""
+    """Model folders that a server uses, with links resolved; none for the mock engine."""
 
     serving: Path | None
     """That which new requests go to."""
@@ -60,7 +60,7 @@ class FoldersInUse:
 
 
 def encoder_in_use(settings: Settings, server: ServerFile) -> bool:
-    """Whether the server says that it has the encoder loaded."""
+    """Return whether the server reports its encoder as loaded."""
     try:
         told = _ask(_here(settings, server), "/health/mlx", SECONDS)["encoder"]
         return bool(told["state"] == "ready")
@@ -69,7 +69,7 @@ def encoder_in_use(settings: Settings, server: ServerFile) -> bool:
 
 
 def folders_in_use(settings: Settings, server: ServerFile) -> FoldersInUse:
-    """What the server holds now; what it was started with where it does not say."""
+    """Return the folders in use now, or at the server's start if it does not answer."""
     started = None if server.model_folder is None else Path(server.model_folder)
     try:
         listed = _ask(_here(settings, server), "/models", SECONDS)["models"]
@@ -102,7 +102,7 @@ class _Reached:
 
 
 def models_elsewhere(settings: Settings) -> list[dict[str, Any]] | None:
-    """What the server at `--url` lists; None where none was given. Ends the command where it does not answer."""
+    """Return the models of the server at `--url`; None if none was given. Ends the command if it does not answer."""
     reached = _elsewhere(settings)
     if reached is None:
         return None

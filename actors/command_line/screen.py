@@ -30,7 +30,7 @@ class Screen(Console):
         super().__init__(stderr=stderr, markup=markup, emoji=False, highlight=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """What rich's own does, broken between words; tables as lines where no person looks at them."""
+        """Print like rich's own method, wrapped between words; tables become lines without a terminal."""
         if self.is_terminal:
             if objects and not options.get("soft_wrap"):
                 objects = tuple(self._in_width(one) for one in objects)
@@ -48,7 +48,7 @@ class Screen(Console):
                     super().print(line, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What rich asks for every plain string, in cells and titles as well."""
+        """Called by rich for every plain string, in cells and titles too."""
         return super().render_str(many_lines(text), **options)
 
     def _in_width(self, one: Any) -> Any:
@@ -69,7 +69,7 @@ class Screen(Console):
         self.send(f"\r\x1b[{count}A\x1b[J")
 
     def send(self, codes: str) -> None:
-        """Codes of our own for the terminal; nothing where it is none."""
+        """Send terminal codes; does nothing without a terminal."""
         control = Control()
         control.segment = Segment(codes, None, [])
         self.control(control)

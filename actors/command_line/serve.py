@@ -57,7 +57,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapters.safetensors")
 
 @attrs.frozen
 class Ports:
-    """Both listening sockets."""
+    """The two listening sockets."""
 
     rest: socket.socket
     websocket: socket.socket
@@ -125,7 +125,7 @@ def serve(check: bool, opens_page: bool, ephemeral: bool, **options: Any) -> Non
 
 
 def _check(settings: Settings) -> None:
-    """Everything that can be said of settings without a lock, a port or a database; the first fault ends the command.
+    """Check the settings without taking a lock, port or database; the first fault ends the command.
 
     A broker is asked whether it can carry a cluster.
     """
@@ -167,7 +167,7 @@ def _within_descriptors(settings: Settings) -> Settings:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """What both listeners speak, by the settings."""
+    """Return the TLS context of both listeners, or None."""
     if settings.tls_certificate is None:
         if settings.tls_key is not None:
             fail("tls_key is set and tls_certificate is not; a key alone is of no use", status=2)
@@ -187,7 +187,7 @@ def _check_traces(settings: Settings) -> None:
 
 
 def _check_adapter(settings: Settings) -> None:
-    """What can be said of an adapter before anything is loaded; whether it fits the model, the worker finds."""
+    """Check an adapter's files; whether it fits the model is checked by the worker."""
     if settings.adapter is None:
         return
     if settings.engine == "mock":
@@ -353,7 +353,7 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 
 
 def _greet(about: ServerFile, settings: Settings) -> None:
-    """What to try next, as lines that work as they stand."""
+    """Print what to try next, as lines that work as printed."""
     print_line("LeanVibe is up.", style="green", err=True)
     print_line(f"  WebSocket  {about.websocket_url}", err=True)
     print_line(f"  REST       {about.rest_url}  (health: {about.rest_url}/health/mlx)", err=True)

@@ -1,4 +1,4 @@
-"""What must be right of a cluster before a node starts."""
+"""Checks of the cluster's settings before a node starts."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ __all__ = ["ServerWish"]
 
 @frozen
 class ServerWish:
-    """What was typed; None where nothing was."""
+    """Options given on the command line; None if absent."""
 
     engine: str | None
     model: str | None
@@ -50,7 +50,7 @@ class ServerWish:
 
 
 def _names_of(model: str, settings: Settings) -> set[str]:
-    """All that a server may call this model."""
+    """Return all names that a server may use for this model."""
     from actors.inference.checkpoints.catalogue import find_checkpoint, full_name
     from actors.inference.checkpoints.errors import ModelError
 

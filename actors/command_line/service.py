@@ -251,7 +251,7 @@ def _plan(
 
 
 def _program() -> tuple[str, ...]:
-    """This very program, wherever it was installed."""
+    """Return the command of the running program, wherever it is installed."""
     started = Path(sys.argv[0])
     if started.name == "leanvibe" and started.is_file():
         return (str(started.absolute()),)

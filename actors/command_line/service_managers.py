@@ -142,7 +142,7 @@ def home() -> Path:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is one that `install` writes; a link is not."""
+    """True if the file was written by `install`; never for a link."""
     if path.is_symlink() or not path.is_file():
         return False
     content = path.read_bytes()

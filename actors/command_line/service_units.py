@@ -1,6 +1,6 @@
-"""What the service manager is given: systemd units and a launchd agent, as text. Pure.
+"""Definitions for service managers: systemd units and a launchd agent, as text. Pure functions.
 
-The units' hardening was chosen by `systemd-analyze security`; what is left out has its reason beside it.
+The units are hardened as `systemd-analyze security` recommends; each omission states its reason.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _HARDENING_OF_THE_MACHINE = (
 
 @frozen(kw_only=True)
 class ServicePlan:
-    """What runs, as whom, and where it may write."""
+    """The command, its user, and the paths it may write to."""
 
     program: tuple[str, ...]
     """The command line before `serve`, absolute."""
@@ -192,6 +192,6 @@ def _literal(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """One word of a unit file (systemd.syntax(7))."""
+    """Quote a word for a unit file (systemd.syntax(7))."""
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"' if not text or any(one in text for one in " \t\\\"'") else text

@@ -68,7 +68,7 @@ def board(where: Where, as_json: bool, project: str) -> None:
 
 
 def counts_and_limits(whole: dict[str, Any]) -> tuple[dict[TaskStatus, int], dict[TaskStatus, int]]:
-    """How many tasks stand in each column of a board, and how many may."""
+    """Return the number of tasks per column, and the WIP limits."""
     counts = {TaskStatus(one["status"]): one["count"] for one in whole["columns"]}
     return counts, {TaskStatus(one["status"]): one["limit"] for one in whole["columns"] if "limit" in one}
 

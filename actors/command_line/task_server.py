@@ -1,7 +1,7 @@
-"""How commands about tasks reach a server: a short question over REST, everything else over the WebSocket.
+"""Server access of the task commands: short reads over REST, everything else over the WebSocket.
 
-The client of the WebSocket and its loop take longer to import than a list takes to come, so they are imported where they
-are used. At an address elsewhere only the WebSocket is known.
+The WebSocket client and its event loop take longer to import than a list takes to arrive, so they are imported on use. For
+a remote URL only the WebSocket is used.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = ["PAGE", "Ask", "Where", "ask_of", "find", "look", "project_option", "
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Ask = Callable[..., Awaitable[dict[str, Any]]]
-"""Takes the name of a command and its data; what is None is left out."""
+"""Takes the name of a command and its data; None values are omitted."""
 PAGE = 100
 WHOLE_ID = 36
 
 
 @frozen
 class Where:
-    """Which server, and whose board."""
+    """The server and the board of a command."""
 
     data_dir: Path | None
     url: str | None
@@ -50,7 +50,7 @@ class Where:
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Which server, and how to answer: `where` and `as_json`."""
+    """Add the options of the server and the output: `where` and `as_json`."""
 
     @functools.wraps(function)
     def packed(data_dir: Path | None, url: str | None, client_id: str | None, **given: Any) -> Any:
@@ -61,7 +61,7 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def project_option(function: Function) -> Function:
-    """Which board."""
+    """Add the option of the board."""
     return click.option("--project", default="default", show_default=True, help="Which board.")(function)
 
 

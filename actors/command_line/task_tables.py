@@ -89,7 +89,7 @@ def _card(task: dict[str, Any]) -> Text:
 
 
 def tasks_table(tasks: Iterable[dict[str, Any]], *, is_for_people: bool = True) -> Table:
-    """One task a line; for people with the beginning of its id and without columns that are empty in all lines."""
+    """Return a table with one task per line; for people, with shortened ids and without empty columns."""
     rows = list(tasks)
     names = ["id", "title", "status", "priority"]
     names += [one for one in ("tags", "due") if not is_for_people or any(task.get(one) for task in rows)]
@@ -110,7 +110,7 @@ def tasks_table(tasks: Iterable[dict[str, Any]], *, is_for_people: bool = True) 
 
 
 def task_panel(task: dict[str, Any], *, is_for_people: bool = True) -> Panel:
-    """One task with all it has; for people with times of their own zone."""
+    """Return a task in full; for people, with local times."""
     table = Table.grid(padding=(0, 2))
     for name in _SHOWN:
         if name in task:
@@ -132,7 +132,7 @@ def task_panel(task: dict[str, Any], *, is_for_people: bool = True) -> Panel:
 
 
 def history_table(entries: Iterable[dict[str, Any]], *, is_for_people: bool = True) -> Table:
-    """What happened to a task; for people with times of their own zone."""
+    """Return the history of a task; for people, with local times."""
     table = Table(title="History")
     for name in ("time", "device", "what", "fields"):
         table.add_column(name)

@@ -1,4 +1,4 @@
-"""A terminal that neither shows nor assembles what is typed, so that it waits, whole, for whoever reads it."""
+"""Terminal mode without echo and line editing, in which typed input waits unchanged for its reader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INPUT_FLAGS, LOCAL_FLAGS = 0, 3
 
 @contextmanager
 def quiet_terminal(descriptor: int) -> Iterator[None]:
-    """For the block; afterwards it is as it was."""
+    """Set the mode for the block and restore it afterwards."""
     before = termios.tcgetattr(descriptor)
     quiet = termios.tcgetattr(descriptor)
     quiet[INPUT_FLAGS] &= ~(termios.ICRNL | termios.INLCR)

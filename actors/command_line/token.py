@@ -1,4 +1,4 @@
-"""`leanvibe token`: who may enter. Through the running server, or under the data folder's lock where none runs."""
+"""`leanvibe token`: manage tokens, through the running server, or under the data folder's lock if none is running."""
 
 from __future__ import annotations
 
@@ -196,14 +196,14 @@ def forget(settings: Settings, yes: bool, as_json: bool) -> None:
 
 
 def stored_tokens(settings: Settings) -> list[dict[str, Any]]:
-    """All tokens, read from the database under the lock; a folder without a database has none."""
+    """Return all tokens, read from the database under the lock; none if there is no database."""
     with _database(settings) as connection:
         return [asdict(describe(one)) for one in load_tokens(connection, None)]
 
 
 @contextlib.contextmanager
 def _database(settings: Settings) -> Iterator[Connection]:
-    """One transaction on the database while no server can start; a refusal ends the command."""
+    """Run a transaction on the database while no server can start; a refusal ends the command."""
     try:
         with (
             offline_database(settings, "token", busy="it is perhaps just starting, so try again") as engine,

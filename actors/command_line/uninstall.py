@@ -63,7 +63,7 @@ def uninstall(data_dir: Path | None, config: Path | None, backups: bool, yes: bo
 
 
 def _check(settings: Settings) -> None:
-    """What has to be done before, or is not to be followed."""
+    """End the command if something must be done first, or a link must not be followed."""
     managers = [Launchd()] if sys.platform == "darwin" else [Systemd(is_system=False), Systemd(is_system=True)]
     for manager in managers:
         if manager.all_files()[0].exists():
@@ -97,7 +97,7 @@ def _size(number: int) -> str:
 
 
 def _remove(chosen: list[Remains], settings: Settings, *, keeps_folder: bool) -> list[Path]:
-    """Remove what was shown, under the lock of the data folder; a failure says how far it came."""
+    """Remove the listed files under the lock of the data folder; an error says what was removed before it."""
     removed: list[Path] = []
     with _stopped(settings):
         for one in chosen:

@@ -16,9 +16,9 @@ _DISPLAYS = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
 
 
 def open_web_page(url: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a browser was started. Blocking, for `START_SECONDS` at most.
+    """Open a browser and return whether one was started. Blocks for at most `START_SECONDS`.
 
-    A machine without a display has at most one for the terminal, which would take that from whoever is told the address.
+    Without a display there are only terminal browsers, which would take over the terminal that shows the address.
     """
     if sys.platform != "darwin" and not any(environment.get(name) for name in _DISPLAYS):
         return False
