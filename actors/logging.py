@@ -6,22 +6,43 @@ import io
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
+from attrs import define
 
 from actors.access.tokens import hide_tokens
-from actors.sampled_log import LineSampler
 from actors.terminal_text import LONG_FIELDS, many_lines, one_line
 from actors.tracing.trace_context import current_trace
 from runtime import ChildEnded, ChildRestarting, ChildStarted, Event, StuckReport, SystemStopping
 
-__all__ = ["configure_logging", "log_event"]
+__all__ = ["SAMPLED_EVENTS", "LineSampler", "configure_logging", "log_event"]
 
 _log = structlog.get_logger("supervision")
 
 _DETAIL = re.compile(r"^([ |+]*(?:DETAIL|CONTEXT|QUERY):)[^\n]*", re.MULTILINE)
+
+SAMPLED_EVENTS = frozenset(
+    {
+        "HTTP connection failed",
+        "connection refused",
+        "entry refused",
+        "fields ignored",
+        "handshake refused",
+        "nonsense refused",
+        "outbox full",
+        "reader too slow",
+        "reader too slow, connection aborted",
+        "request too slow, connection closed",
+        "request unreadable",
+        "connection evicted",
+    }
+)
+"""Sampled events: refusals and slow clients, each counted separately."""
+LINES = 5
+WINDOW_SECONDS = 10.0
 
 
 class _Forward(logging.Handler):
@@ -91,7 +112,7 @@ def _name_trace(_: object, __: str, event: structlog.typing.EventDict) -> struct
 
 
 def _shown_on_terminal(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape control characters in strings, which may come from clients. Other values are formatted by `repr`, which escapes."""
+    """Escape strings, which may come from clients. Other values are formatted by `repr`, which escapes too."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = many_lines(value) if name in LONG_FIELDS else one_line(value)
@@ -154,3 +175,40 @@ def _cause_chain(error: BaseException | None) -> list[str]:
         chain.append(f"{type(error).__name__}: {error}")
         error = error.__cause__ or error.__context__
     return chain
+
+
+@define
+class _Window:
+    began: float
+    written: int = 0
+    left_out: int = 0
+
+
+class LineSampler:
+    """A structlog processor: passes `LINES` of each sampled event per window, and adds the number dropped to the next.
+
+    Clients can cause these events as often as they like.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        # One per sampled event, so it does not grow.
+        self._windows: dict[str, _Window] = {}
+
+    def __call__(self, _: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the line, with `left_out` if similar ones were dropped. Raises `structlog.DropEvent`."""
+        event = line.get("event")
+        if event not in SAMPLED_EVENTS:
+            return line
+        now = self._now()
+        window = self._windows.setdefault(str(event), _Window(now))
+        if now - window.began >= WINDOW_SECONDS:
+            window.began, window.written = now, 0
+        if window.written >= LINES:
+            window.left_out += 1
+            raise structlog.DropEvent
+        window.written += 1
+        if window.left_out:
+            line["left_out"] = window.left_out
+            window.left_out = 0
+        return line

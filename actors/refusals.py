@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors import memory_ceiling
-from actors.memory_ceiling import is_shortage, note_shortage
+from actors import process_memory
+from actors.process_memory import is_shortage, note_shortage
 from protocol.errors import ErrorCode
 from runtime import ActorDead, AskDeadline, HandlerFailed, MailboxFull, Refused, RuntimeFault
 
@@ -68,8 +68,8 @@ def refusal_of(fault: Exception, *, writes: bool) -> CommandRefused | None:
             note_shortage()
             if writes:
                 message = f"the server ran out of memory while it carried this out{unknown}"
-                return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=memory_ceiling.RETRY_MS)
+                return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=process_memory.RETRY_MS)
             return CommandRefused(
-                ErrorCode.UNAVAILABLE, memory_ceiling.NO_MEMORY, retry_after_ms=memory_ceiling.RETRY_MS
+                ErrorCode.UNAVAILABLE, process_memory.NO_MEMORY, retry_after_ms=process_memory.RETRY_MS
             )
     return None

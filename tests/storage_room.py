@@ -29,7 +29,7 @@ class StorageRoom:
     registry: Probe
     """Stands for the directory of connections: collects what the relay publishes."""
     dispatcher: Probe
-    """Stands for the planner of notifications."""
+    """Stands in for the notification dispatcher."""
 
 
 @asynccontextmanager

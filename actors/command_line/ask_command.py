@@ -13,7 +13,7 @@ from actors.command_line.ephemeral_server import server_for
 from actors.command_line.options import ca_option, data_dir_option, settings_from, url_given, url_option
 from actors.command_line.piped_input import whole_question
 from actors.command_line.served_model import ServerWish
-from actors.garbage import without_collections
+from actors.startup import without_collections
 
 if TYPE_CHECKING:
     from protocol.commands import ChatMessage

@@ -21,9 +21,8 @@ from actors.command_line.everywhere import (
 )
 from actors.command_line.output import end_when_nobody_reads
 from actors.command_line.printing import end_line, print_line
-from actors.garbage import collect_rarely, pause_collections, without_collections
-from actors.plain_structlog import import_structlog_alone
 from actors.queued_output import open_missing_descriptors, queue_standard_output
+from actors.startup import collect_rarely, import_structlog_alone, pause_collections, without_collections
 
 __all__ = ["main"]
 

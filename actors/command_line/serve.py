@@ -19,7 +19,6 @@ from actors.command_line.options import client_name_default, data_dir_option, fa
 from actors.command_line.printing import print_line
 from actors.command_line.web_page import open_web_page
 from actors.descriptor_limit import ConnectionBudget, budget_for, raise_descriptor_limit
-from actors.garbage import resume_collections
 from actors.inspection.server_file import (
     DataFolderBusy,
     DataFolderUnsafe,
@@ -32,6 +31,7 @@ from actors.queued_output import finish_output
 from actors.service_manager.listening_sockets import SocketsUnusable, take_listening_sockets
 from actors.service_manager.notify_socket import NotifySocket, take_notify_socket
 from actors.settings import Settings, SettingsFault
+from actors.startup import resume_collections
 from actors.tls import CertificateFault, first_certificate, server_context
 from actors.tracing.endpoint import export_settings
 

@@ -1,4 +1,7 @@
-"""Commands of the inspection socket, answered from the runtime's records: one JSON object in, lines out."""
+"""Commands of the inspection socket, answered from the runtime's records: one JSON object in, lines out.
+
+Token commands need no token: whoever can open the socket owns the data folder.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import trio
 from attrs import asdict
 
-from actors.inspection.token_commands import TOKEN_COMMANDS
+from actors.access.messages import CreateToken, EnsureLocalToken, ForgetTokens, ListTokens, OfferToken, RevokeToken
 from runtime import ActorSystem, AskDeadline, Refused, RuntimeFault
 from runtime.inspection import TreeNode, actor_snapshot, readiness, restart, suspend, tree, tree_node
 
@@ -20,6 +23,7 @@ RATE_SECONDS = 0.25
 SNAPSHOT_SECONDS = 1.0
 PAYLOAD_CHARACTERS = 200
 OWN_PATH = "inspection"
+ACCESS_SECONDS = 8.0
 
 
 async def answers(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -164,14 +168,63 @@ async def _trace(system: ActorSystem, request: dict[str, Any]) -> AsyncGenerator
     yield {"ended": True, "skipped": trace_session.skipped}
 
 
+def _wanted(request: dict[str, Any]) -> CreateToken:
+    expires_ms = request.get("expires_ms")
+    return CreateToken(
+        client_ids=_texts(request["client_ids"]),
+        roles=_texts(request["roles"]),
+        name=str(request.get("name", "")),
+        expires_ms=None if expires_ms is None else int(expires_ms),
+    )
+
+
+async def _token_create(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    made = await system.reference("access").ask(_wanted(request), timeout=ACCESS_SECONDS)
+    return {"token": made.token, **asdict(made.description)}
+
+
+async def _token_offer(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    offer = await system.reference("access").ask(OfferToken(_wanted(request)), timeout=ACCESS_SECONDS)
+    return {"code": offer.code, "seconds": offer.seconds}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError("a list of strings is needed")
+    return tuple(value)
+
+
+async def _token_list(system: ActorSystem, _: dict[str, Any]) -> dict[str, Any]:
+    tokens = await system.reference("access").ask(ListTokens(), timeout=ACCESS_SECONDS)
+    return {"tokens": [asdict(one) for one in tokens]}
+
+
+async def _token_revoke(system: ActorSystem, request: dict[str, Any]) -> dict[str, Any]:
+    return asdict(await system.reference("access").ask(RevokeToken(str(request["token_id"])), timeout=ACCESS_SECONDS))
+
+
+async def _token_forget(system: ActorSystem, _: dict[str, Any]) -> dict[str, Any]:
+    return {"forgotten": await system.reference("access").ask(ForgetTokens(), timeout=ACCESS_SECONDS)}
+
+
+async def _token_local(system: ActorSystem, _: dict[str, Any]) -> dict[str, Any]:
+    """Write the command line's token to the data folder if it is missing. It is never returned."""
+    return {"has_tokens": await system.reference("access").ask(EnsureLocalToken(), timeout=ACCESS_SECONDS)}
+
+
 _Simple = Callable[[ActorSystem, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 _SIMPLE: dict[str, _Simple] = {
-    **TOKEN_COMMANDS,
     "tree": _tree,
     "state": _state,
     "suspend": _suspend,
     "resume": _resume,
     "restart": _restart,
     "dead_letters": _dead_letters,
+    "token_create": _token_create,
+    "token_offer": _token_offer,
+    "token_list": _token_list,
+    "token_revoke": _token_revoke,
+    "token_forget": _token_forget,
+    "token_local": _token_local,
 }

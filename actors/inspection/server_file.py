@@ -1,33 +1,42 @@
-"""`DATA/server.json`, by which clients and scripts find the running server, and the lock of the data folder."""
+"""`DATA/server.json`, by which clients and scripts find the running server, and the lock of the data folder.
+
+If the disk is full, the file goes to a private runtime folder of this user. Any user can create a folder under `/tmp` first,
+so a runtime folder is accepted only if it is no link, belongs to this user, and others can neither change nor replace it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from attrs import asdict, frozen
 
-from actors.inspection.runtime_folder import can_make, fallback_files, is_private_file
-
 __all__ = [
     "SERVER_FILE",
     "DataFolderBusy",
     "DataFolderUnsafe",
     "ServerFile",
+    "can_make",
     "check_data_folder",
+    "fallback_files",
     "forget_elsewhere",
     "inspection_socket_path",
     "is_locked",
+    "is_private_file",
     "lock_data_folder",
     "read_server_file",
+    "runtime_folders",
 ]
 
 SERVER_FILE = "server.json"
@@ -226,7 +235,10 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def inspection_socket_path(folder: Path) -> Path:
-    """Return the path of the inspection socket: in the data folder, or in a private runtime folder if the path is too long or the disk full."""
+    """Return the path of the inspection socket.
+
+    It is in the data folder, or in a private runtime folder if that path is too long or the disk full.
+    """
     path = folder / "inspect.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and (not folder.exists() or os.access(folder, os.W_OK)):
         return path
@@ -234,3 +246,55 @@ def inspection_socket_path(folder: Path) -> Path:
     if len(os.fsencode(runtime)) > SOCKET_PATH_BYTES - 24 or not can_make(runtime):
         runtime = Path(tempfile.mkdtemp(prefix="leanvibe-"))
     return runtime / f"{os.getpid()}.sock"
+
+
+def runtime_folders() -> Iterator[Path]:
+    """Yield candidate runtime folders, best first. A service and a login shell may have different environments, so readers try all."""
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}"):
+        # The system creates these for logged-in users; we create none. `Path.is_dir` would raise if access is forbidden,
+        # as by systemd's ProtectHome=.
+        if parent and os.path.isdir(parent):  # noqa: PTH112
+            yield Path(parent) / "leanvibe"
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108  checked by `can_make` and `is_private`
+        yield Path(parent) / f"leanvibe-{os.geteuid()}"
+
+
+def can_make(folder: Path) -> bool:
+    """True if the folder is, or can be created, private: anyone who can write there could impersonate the server."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return is_private(folder) and os.access(folder, os.W_OK)
+
+
+def is_private(folder: Path) -> bool:
+    """True if only this user and root can change or replace the folder."""
+    try:
+        found = folder.lstat()
+        above = folder.parent.stat()
+    except OSError:
+        return False
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    is_in_good_hands = above.st_uid in (os.geteuid(), 0) and (not above.st_mode & 0o002 or above.st_mode & stat.S_ISVTX)
+    return bool(is_ours and is_in_good_hands)
+
+
+def fallback_files(data_folder: Path) -> Iterator[Path]:
+    """Yield the files that the server of this data folder may have written instead of its own on a full disk."""
+    digest = hashlib.sha256(os.fsencode(data_folder.resolve())).hexdigest()[:16]
+    seen = set()
+    for folder in runtime_folders():
+        if folder not in seen:
+            seen.add(folder)
+            yield folder / f"server-{digest}.json"
+
+
+def is_private_file(path: Path) -> bool:
+    """True if the file belongs to this user and others can neither read nor change it or its folder."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return is_ours and is_private(path.parent)

@@ -15,7 +15,17 @@ from actors.clock import now_milliseconds
 from actors.connections.messages import ListDevices
 from actors.inference.messages import DescribeEngine, DescribeModels, InferenceRequest
 from actors.monitoring.commands import OperatorCommands
-from actors.monitoring.figures import Clocks, MetricsReader, TreeReader, dead_letters, requests, tree_state
+from actors.monitoring.figures import (
+    Clocks,
+    MetricsReader,
+    TreeReader,
+    dead_letters,
+    device_data,
+    engine_data,
+    model_data,
+    requests,
+    tree_state,
+)
 from actors.monitoring.messages import (
     Collected,
     MonitoringRequest,
@@ -24,7 +34,6 @@ from actors.monitoring.messages import (
     Traced,
     WatchTopics,
 )
-from actors.monitoring.neighbours import device_data, engine_data, model_data
 from actors.refusals import CommandRefused
 from actors.request_log import RequestLog
 from protocol.errors import ErrorCode

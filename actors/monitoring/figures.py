@@ -1,23 +1,49 @@
-"""Converts records of the runtime, inference and metrics to wire objects. Reads only; never asks, never blocks."""
+"""Converts records of the runtime and metrics, and answers of other services, to wire objects. Never asks or blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry
 
+from actors.connections.messages import DeviceConnected
+from actors.inference.messages import EngineHealth, ModelDetails
 from actors.process_memory import resident_bytes
 from actors.request_log import RequestLog, RequestTimes
-from protocol.operator_topics import DeadLetterData, MailboxData, MetricsPoint, RequestData, TreeNodeData
+from protocol.codec import unstructure
+from protocol.operator_topics import (
+    CalibrationData,
+    CalibrationPoint,
+    ConnectedDevice,
+    DeadLetterData,
+    EngineData,
+    MailboxData,
+    MetricsPoint,
+    ModelData,
+    RequestData,
+    TreeNodeData,
+)
 from runtime import ActorSystem
 from runtime.inspection import TreeNode, readiness, tree
 
-__all__ = ["Clocks", "MetricsReader", "TreeReader", "dead_letters", "requests", "tree_state"]
+__all__ = [
+    "Clocks",
+    "MetricsReader",
+    "TreeReader",
+    "dead_letters",
+    "device_data",
+    "engine_data",
+    "model_data",
+    "requests",
+    "tree_state",
+]
 
 CHILDREN = 200
 """Children sent per supervisor, newest first, well within a frame."""
+DEVICES = 1000
+"""Connected devices sent."""
 ERROR_CHARACTERS = 2000
 PUSH_CHANNELS = ("notifications/web_push", "notifications/apns", "notifications/webhook")
 
@@ -228,3 +254,69 @@ class MetricsReader:
 def _first_token_ms(log: RequestLog, share: float) -> float | None:
     seconds = log.first_token_quantile(share)
     return None if seconds is None else _ms(seconds)
+
+
+def engine_data(health: EngineHealth) -> dict[str, Any]:
+    """Return the active engine as plain values."""
+    report = health.report
+    data = EngineData(
+        state=health.state,
+        model=health.model,
+        problem=health.problem,
+        worker_pid=health.worker_pid,
+        restarts=health.restarts,
+        memory_bytes=dict(health.memory),
+        memory_bound_bytes=health.memory_bound_bytes,
+        canary_nll=report.get("canary_nll"),
+        checks=list(report.get("checks", ())),
+        warnings=list(report.get("warnings", ())),
+        changing_to=health.changing_to,
+        change_stage=health.change_stage,
+    )
+    plain: dict[str, Any] = unstructure(data)
+    return plain
+
+
+def model_data(models: Iterable[ModelDetails]) -> dict[str, ModelData]:
+    """Return all models by full name."""
+    return {one.state.full_name: _model(one) for one in models}
+
+
+def _model(one: ModelDetails) -> ModelData:
+    state = one.state
+    calibration = None
+    if one.calibration is not None:
+        items, points = one.calibration
+        calibration = CalibrationData(
+            items=items, points=[CalibrationPoint(confidence=confidence, rate=rate) for confidence, rate in points]
+        )
+    return ModelData(
+        name=state.name,
+        full_name=state.full_name,
+        state=state.state,
+        is_in_use=state.is_in_use,
+        stage=state.stage,
+        running=state.running,
+        size_bytes=state.size_bytes,
+        need_bytes=one.need_bytes,
+        type=state.type,
+        quantization=state.quantization,
+        provenance=state.provenance,
+        source=state.source,
+        digest=state.digest,
+        calibration=calibration,
+    )
+
+
+def device_data(devices: Iterable[DeviceConnected]) -> dict[str, ConnectedDevice]:
+    """Return connected devices by client and device."""
+    found = {
+        f"{one.client_id}/{one.device_id}": ConnectedDevice(
+            id=f"{one.client_id}/{one.device_id}",
+            client_id=one.client_id,
+            device_id=one.device_id,
+            connections=one.connections,
+        )
+        for one in devices
+    }
+    return dict(list(found.items())[:DEVICES])

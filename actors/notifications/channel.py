@@ -123,8 +123,8 @@ class PushChannel(Actor[DeliverQueue]):
                 )
             )
         except SendFault:
-            # The planner is starting again and knows of no device that is busy.
-            _log.debug("planner not told", channel=self._settings.channel.value)
+            # The dispatcher is restarting and has lost its record of busy devices.
+            _log.debug("dispatcher not notified", channel=self._settings.channel.value)
 
     @asynccontextmanager
     async def _share(self, client_id: str) -> AsyncIterator[None]:

@@ -67,7 +67,7 @@ from actors.notifications.store import (
     PreferencesSet,
     Registering,
 )
-from actors.notifications.vapid import VapidKeys, load_or_make_keys
+from actors.notifications.web_push import VapidKeys, load_or_make_keys
 from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Query, Storage
 from protocol.errors import ErrorCode

@@ -81,7 +81,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
             case DeviceBegan(client_id=client_id, device_id=device_id, seq=seq):
                 self._note(StreamBegun(client_id, device_id, seq))
             case ReleaseDue(client_id):
-                # Bounded by the planner, which names each client once until it hears of it.
+                # Bounded by the dispatcher, which names each client once until it gets an answer.
                 self._releases.append(client_id)
         self._has_work.set()
 
@@ -139,4 +139,4 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
         try:
             self._dispatcher.tell_nowait(ReleaseDone(client_id, is_recorded))
         except SendFault:
-            _log.debug("planner not told", client_id=client_id)
+            _log.debug("dispatcher not notified", client_id=client_id)

@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from actors.inference.messages import DescribeEngine, EngineHealth
-from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
+from actors.process_memory import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
 from actors.refusals import CommandRefused, refusal_of
 from actors.rest.asgi_connection import BODY_MEMORY, BodyMemory, FrameworkConnection
 from actors.rest.auth import register_entry

@@ -19,7 +19,7 @@ import trio
 from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
-from actors.memory_ceiling import NO_MEMORY, RETRY_MS, is_shortage, note_shortage, spare_bytes
+from actors.process_memory import NO_MEMORY, RETRY_MS, is_shortage, note_shortage, spare_bytes
 from actors.rest.dialects import dialect_of_head
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.problems import problem, problem_of

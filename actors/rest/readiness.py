@@ -10,7 +10,7 @@ from quart import g, jsonify
 from quart_trio import QuartTrio
 
 from actors.inference.messages import DescribeEngine, EngineHealth
-from actors.memory_ceiling import memory_problem
+from actors.process_memory import memory_problem
 from actors.refusals import CommandRefused
 from actors.rest.services import Services, identity
 from actors.storage.messages import DescribeStorage, StorageHealth

@@ -28,7 +28,7 @@ class Relay(Actor[CommitPublished | TryAgain]):
     def __init__(
         self, registry: ActorRef[PublishEvents | LogsAdvanced], dispatcher: ActorRef[TriggersCommitted]
     ) -> None:
-        """``planner`` is woken after commits that may deserve a notification; it also polls."""
+        """``dispatcher`` is woken after commits that may deserve a notification; it also polls."""
         self._registry = registry
         self._dispatcher = dispatcher
         self._has_gap = True
@@ -48,7 +48,7 @@ class Relay(Actor[CommitPublished | TryAgain]):
                 self._has_gap = self._has_gap or has_gap
                 self._publish(events)
                 if has_triggers:
-                    self._wake_planner()
+                    self._wake_dispatcher()
 
     def snapshot(self) -> dict[str, object]:
         """Number of events published."""
@@ -75,10 +75,10 @@ class Relay(Actor[CommitPublished | TryAgain]):
             return False
         return True
 
-    def _wake_planner(self) -> None:
+    def _wake_dispatcher(self) -> None:
         if not self._dispatcher.is_running:
-            return  # it looks for itself when it starts
+            return  # it polls when it starts
         try:
             self._dispatcher.tell_nowait(TriggersCommitted())
         except SendFault:
-            _log.debug("planner not woken")
+            _log.debug("dispatcher not woken")

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from actors.clock import now_milliseconds
+from actors.storage.clocks import KeyClock
 from actors.storage.guard import broken_by
 from actors.storage.idempotency import find_outcome, keep_outcome
-from actors.storage.key_clock import KeyClock
 from actors.storage.log import append_events, begin_client
 from actors.storage.messages import Committed, Operation, Outcome, StoredEvent, Transact, TriggerHook
 

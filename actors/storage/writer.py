@@ -15,14 +15,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from actors.refusals import CommandRefused
+from actors.storage.clocks import KeyClock, RetentionClock
 from actors.storage.database import dispose_at_end, open_engine
 from actors.storage.guard import DatabaseGuard, broken_by, was_written
 from actors.storage.idempotency import prune_outcomes
-from actors.storage.key_clock import KeyClock
 from actors.storage.log import prune_log
 from actors.storage.messages import CommitPublished, DescribeStorage, Operation, StorageHealth, Transact, TriggerHook
 from actors.storage.read_only import problem_of_writing
-from actors.storage.retention_clock import RetentionClock
 from actors.storage.transaction import BatchResult, carry_out_batch
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, HandlerFailed, Refused, SendFault, reject

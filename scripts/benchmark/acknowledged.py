@@ -136,7 +136,7 @@ async def _connected(url: str, clients: int, *options: str) -> AsyncIterator[Non
 
 class _Ours:
     def __init__(self, server: RunningServer, clients: int, acknowledgements: _Acknowledgements) -> None:
-        self._planner = server.system.reference("notifications/dispatcher")
+        self._dispatcher = server.system.reference("notifications/dispatcher")
         self._server = server
         self._clients = clients
         self._acknowledgements = acknowledgements
@@ -155,7 +155,7 @@ class _Ours:
 
     async def _post(self, client_id: str) -> None:
         data = NotificationPost(template="message", fields=FIELDS, priority=Priority.MEDIUM)
-        await self._planner.ask(PostNotification(client_id=client_id, data=data), timeout=ANSWER_SECONDS)
+        await self._dispatcher.ask(PostNotification(client_id=client_id, data=data), timeout=ANSWER_SECONDS)
 
     async def _are_noted(self) -> bool:
         return (await self._server.snapshot("notifications/in_app"))["noted"] == self._noted

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.garbage import OBJECTS
 from actors.inference.frames import enclose
 from actors.inference.worker_config import WorkerConfig
 from actors.inference.worker_frames import (
@@ -32,6 +31,7 @@ from actors.inference.worker_frames import (
     Step,
     pack_frame,
 )
+from actors.startup import OBJECTS
 from protocol.errors import ErrorCode
 
 from .worker_kit import PATIENCE_SECONDS, WorkerProcess, admission, worker

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.inspection import runtime_folder, server_file
+from actors.inspection import server_file
 from actors.inspection.server_file import (
     DataFolderBusy,
     ServerFile,
@@ -200,7 +200,7 @@ def test_op_a_file_elsewhere_that_others_may_have_made_counts_as_none(tmp_path: 
 def test_op_without_any_private_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
-    monkeypatch.setattr(runtime_folder, "runtime_folders", lambda: iter([Path("/proc/nowhere"), tmp_path / "open"]))
+    monkeypatch.setattr(server_file, "runtime_folders", lambda: iter([Path("/proc/nowhere"), tmp_path / "open"]))
     assert ABOUT.write_elsewhere(tmp_path) is None
     assert list((tmp_path / "open").iterdir()) == []
 
@@ -219,7 +219,7 @@ def test_sv16_a_runtime_folder_that_is_forbidden_counts_as_none(
     try:
         with pytest.raises(PermissionError):
             (closed / "run").stat()
-        found = list(runtime_folder.runtime_folders())
+        found = list(server_file.runtime_folders())
     finally:
         os.seteuid(me)
         closed.chmod(0o700)

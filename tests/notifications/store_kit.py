@@ -22,7 +22,7 @@ from actors.notifications.outbox import (
 )
 from actors.notifications.store import POST, REGISTER, SET_PREFERENCES, Posting, PreferencesSet, Registering
 from actors.notifications.tables import deliveries
-from actors.storage.key_clock import KeyClock
+from actors.storage.clocks import KeyClock
 from actors.storage.messages import Operation, Outcome, Query, StoredEvent, Transact, Trigger
 from actors.storage.transaction import carry_out_batch
 from protocol.codec import structure

@@ -233,7 +233,9 @@ async def test_a_wrong_key_file_of_apple_stops_only_that_channel(
         assert services.titles("/hook/mine") == services.titles("/push/browser") == ["n"]
 
 
-async def test_acknowledgements_reach_the_database_through_the_planner(tmp_path: Path, services: PushServices) -> None:
+async def test_acknowledgements_reach_the_database_through_the_dispatcher(
+    tmp_path: Path, services: PushServices
+) -> None:
     async with running_room(tmp_path) as room:
         names = [await room.post(f"n{number}") for number in range(3)]
         ack = AckNoted(client_id="me", device_id="laptop", seq=2)

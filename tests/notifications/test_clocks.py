@@ -15,7 +15,7 @@ from actors.notifications.apns import ApnsCredentials, ProviderToken, expiration
 from actors.notifications.clock_rules import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
 from actors.notifications.outbox import RECORD, RELEASE, ReleaseClient, Results
-from actors.notifications.vapid import load_or_make_keys
+from actors.notifications.web_push import load_or_make_keys
 from protocol.events import Priority
 from protocol.notifications import Channel
 from tests.notifications.push_services import PushServices, apple_key

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors import memory_ceiling
+from actors import process_memory
 from actors.rest.asgi_connection import BodyMemory
 from actors.tasks.actor import Tasks
 from tests.server_fixture import RunningServer
@@ -42,7 +42,7 @@ async def test_op34_what_fails_for_want_of_memory_is_unavailable_over_every_api_
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a body is collected, where no handler of errors is in reach; in a route; and in an actor."""
-    monkeypatch.setattr(memory_ceiling, "_shortages", [])
+    monkeypatch.setattr(process_memory, "_shortages", [])
 
     def no_memory(*_: Any, **__: Any) -> Any:
         raise MemoryError

@@ -12,9 +12,9 @@ import trio
 from trio.testing import MockClock
 
 from actors import nonsense
+from actors.logging import LINES, WINDOW_SECONDS, LineSampler
 from actors.nonsense import NonsenseLedger, Sender
 from actors.rest import bodies
-from actors.sampled_log import LINES, WINDOW_SECONDS, LineSampler
 from protocol.json_text import MAXIMUM_VALUES, object_in_steps
 from tests.rest.test_slow_clients import connect
 from tests.server_fixture import RunningServer, eventually

@@ -15,7 +15,7 @@ import trio
 from attrs import evolve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from actors import memory_ceiling
+from actors import process_memory
 from actors.access.messages import CreateToken
 from actors.storage.database import FILE_NAME
 from runtime.inspection import suspend
@@ -71,7 +71,7 @@ async def begin_to_stop(server: RunningServer) -> None:
 
 
 async def lack_memory(_: RunningServer) -> None:
-    memory_ceiling.note_shortage()
+    process_memory.note_shortage()
 
 
 STATES: dict[str, tuple[tuple[Callable[[RunningServer], Awaitable[None]], ...], set[str]]] = {
@@ -223,7 +223,7 @@ async def test_op_no_answer_to_a_stranger_names_anything_in_any_state(
         monkeypatch.setattr("actors.connections.session.AUTHENTICATE_SECONDS", 0.05)
         monkeypatch.setattr("actors.connections.connection.ORIGIN_SECONDS", 0.05)
     monkeypatch.setattr(server.system, "stopping_reason", server.system.stopping_reason)
-    monkeypatch.setattr(memory_ceiling, "_shortages", [])
+    monkeypatch.setattr(process_memory, "_shortages", [])
     for reach in ways:
         await reach(server)
 

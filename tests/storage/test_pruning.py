@@ -8,8 +8,8 @@ from sqlalchemy import Connection, func, select
 
 from actors.refusals import CommandRefused
 from actors.storage import log
+from actors.storage.clocks import KeyClock
 from actors.storage.idempotency import KEPT_MILLISECONDS, find_outcome, keep_outcome, prune_outcomes
-from actors.storage.key_clock import KeyClock
 from actors.storage.log import EventTooLarge, LogPageQuery, append_events, prune_log, read_page
 from actors.storage.messages import IdempotencyKey, LogEvent
 from actors.storage.tables import idempotency

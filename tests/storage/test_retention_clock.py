@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from actors.storage.clocks import CONFIRMED_AFTER_MS, RetentionClock
 from actors.storage.log import append_events
-from actors.storage.retention_clock import CONFIRMED_AFTER_MS, RetentionClock
 from tests.storage.test_pruning import HOUR_MS, NOW_MS, event, prune_all, seqs
 
 

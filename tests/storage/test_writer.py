@@ -243,7 +243,7 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading_and_writing_again(
         assert (health.is_writable, health.problem) == (True, None)
 
 
-async def test_the_relay_publishes_in_commit_order_and_wakes_the_planner(notes: URL) -> None:
+async def test_the_relay_publishes_in_commit_order_and_wakes_the_dispatcher(notes: URL) -> None:
     async with room_on(notes) as room:
         await room.registry.expect(LogsAdvanced)
         await note(room, "quiet")

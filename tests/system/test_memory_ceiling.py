@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import memory_ceiling
+from actors import process_memory
 from tests.system.serving_process import REPOSITORY, start_server
 
 MEBIBYTE = 1024 * 1024
@@ -31,7 +31,7 @@ def test_op_a_process_near_the_limit_of_its_address_space_says_so() -> None:
     program = """
         import resource, sys
         from pathlib import Path
-        from actors.memory_ceiling import memory_problem
+        from actors.process_memory import memory_problem
         assert memory_problem() is None
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + 1024 * 2**20, resource.RLIM_INFINITY))
@@ -49,18 +49,18 @@ def test_op_a_control_group_that_is_nearly_full_is_told_of(tmp_path: Path) -> No
     (tmp_path / "memory.max").write_text(f"{100 * MEBIBYTE}\n")
     (tmp_path / "memory.current").write_text(f"{95 * MEBIBYTE}\n")
     (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {10 * MEBIBYTE}\nactive_file 0\n")
-    assert memory_ceiling._group_bytes_left(tmp_path) == 15 * MEBIBYTE
+    assert process_memory._group_bytes_left(tmp_path) == 15 * MEBIBYTE
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory_ceiling._group_bytes_left(tmp_path) is None
+    assert process_memory._group_bytes_left(tmp_path) is None
 
 
 def test_op_a_shortage_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_ceiling, "_shortages", [])
-    assert memory_ceiling.memory_problem() is None
-    memory_ceiling.note_shortage()
-    assert "memory was short" in str(memory_ceiling.memory_problem())
-    memory_ceiling._shortages[0] -= memory_ceiling.REMEMBERED_SECONDS
-    assert memory_ceiling.memory_problem() is None
+    monkeypatch.setattr(process_memory, "_shortages", [])
+    assert process_memory.memory_problem() is None
+    process_memory.note_shortage()
+    assert "memory was short" in str(process_memory.memory_problem())
+    process_memory._shortages[0] -= process_memory.REMEMBERED_SECONDS
+    assert process_memory.memory_problem() is None
 
 
 @pytest.mark.integration

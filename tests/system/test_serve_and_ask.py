@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.garbage import OBJECTS
+from actors.startup import OBJECTS
 from tests.server_fixture import count_to
 from tests.system.serving_process import COMMAND, REPOSITORY, environment, is_alive, leanvibe, start_server, wait_for
 
@@ -298,7 +298,7 @@ def test_a_stopping_server_finishes_the_answer_that_runs(tmp_path: Path) -> None
 
 def test_te38_a_server_starts_without_what_its_first_answer_does_not_need() -> None:
     program = (
-        "import sys; from actors.plain_structlog import import_structlog_alone; import_structlog_alone();"
+        "import sys; from actors.startup import import_structlog_alone; import_structlog_alone();"
         "import actors.application, actors.command_line.serve;"
         "print([name for name in ('rich', 'quart', 'hypercorn', 'numpy', 'llguidance', 'jwt', 'cryptography')"
         " if name in sys.modules])"

@@ -17,7 +17,6 @@ import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
-from actors.garbage import collect_rarely, resume_collections, without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault, FrameReader, pack
 from actors.inference.sandbox.jobs import memory_bound, serve_jobs, set_timers
@@ -30,6 +29,7 @@ from actors.inference.sandbox.limits import (
 from actors.inference.sandbox.memory_watch import WATCH_SECONDS, MemoryWatch
 from actors.inference.text.text_model import CheckpointText, MockText
 from actors.inference.text.token_text import NativePanic
+from actors.startup import collect_rarely, resume_collections, without_collections
 
 RECEIVE_BYTES = 65_536
 MAXIMUM_FDS = 16

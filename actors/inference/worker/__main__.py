@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from actors.garbage import collect_rarely, resume_collections, without_collections
 from actors.inference.checkpoints.errors import reason_in_short
 from actors.inference.frames import FrameFault
 from actors.inference.worker.fault_injection import FaultSchedule
@@ -33,6 +32,7 @@ from actors.inference.worker_frames import (
     check_protocol,
 )
 from actors.queued_output import queue_standard_output
+from actors.startup import collect_rarely, resume_collections, without_collections
 
 EXIT_MODEL = 3
 """Exit status of a failed load; a frame has carried the reason."""

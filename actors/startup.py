@@ -1,12 +1,17 @@
-"""Pauses garbage collection during startup. Imported objects stay, and scanning them takes a fifth of the time."""
+"""Speeds up startup: pauses garbage collection, and imports structlog without rich.
+
+Imported objects stay alive, and scanning them takes a fifth of the time.
+"""
 
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collect_rarely", "pause_collections", "resume_collections", "without_collections"]
+__all__ = ["collect_rarely", "import_structlog_alone", "pause_collections", "resume_collections", "without_collections"]
 
 _USUAL = gc.get_threshold()
 OBJECTS = 50_000
@@ -41,3 +46,18 @@ def without_collections() -> Iterator[None]:
     finally:
         if were_on:
             gc.enable()
+
+
+def import_structlog_alone() -> None:
+    """Import structlog without rich, which takes a tenth of the start and is never used by our logs.
+
+    Call before anything else imports structlog.
+    """
+    if "rich" in sys.modules:
+        return
+    # Makes Python raise ImportError for rich.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("structlog")
+    finally:
+        del sys.modules["rich"]
