@@ -20,6 +20,8 @@ __all__ = ["PromptPlan", "answer_room", "plan_of", "shrink"]
 
 ANSWER_TOKENS = 1024
 """Tokens of the context reserved for the answer, or a quarter of the context if that is less."""
+MOST_TURNS = 1000
+"""Of a request; a conversation that keeps all of its turns may have more, and its older ones are dropped."""
 NEAR_CHARACTERS = 2000
 """Code within this distance of the cursor is kept until the older turns are gone."""
 
@@ -114,6 +116,9 @@ def plan_of(
         code = CodeWindow(text="", lines_before=0, lines_after=0, cursor=None)
     else:
         code = CodeWindow(text=source.content, lines_before=0, lines_after=0, cursor=source.cursor)
+    while len(turns) > MOST_TURNS:
+        kept = half_window(turns)
+        turns, turns_before = kept, turns_before + len(turns) - len(kept)
     return PromptPlan(source=source, turns=turns, code=code, turns_before=turns_before, asked=asked)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
+from actors.clock import now_milliseconds
 from actors.rest.console_files import ConsoleFile, console_bundle, console_files, console_page
 from actors.rest.services import Services
 from actors.version import VERSION
@@ -45,7 +46,7 @@ def register_console(app: QuartTrio, services: Services) -> None:
 
     @app.get("/console/version")
     async def console_version() -> Response:
-        response: Response = jsonify({"bundle": console_bundle(), "version": VERSION})
+        response: Response = jsonify({"bundle": console_bundle(), "version": VERSION, "time_ms": now_milliseconds()})
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,9 @@ async def test_en8_serve_opens_the_page_and_a_browser_that_hangs_holds_nothing_u
     async with restarting_server(tmp_path / "data", "--open", BROWSER=f"{browser} %s") as server:
         await eventually(lambda: seen.exists() and seen.read_text().endswith("\n"), what="the browser")
         assert seen.read_text().strip() == f"{server.rest_url}/?client=system-test"
+        command = ("token", "create", "--client", "ann", "--open", "--json")
+        made = await trio.to_thread.run_sync(lambda: server.running.run(*command, BROWSER=f"{browser} %s"))
+        assert json.loads(made.stdout)["is_opened"] is True
         assert await server.stop_in_order() == 0
     hangs.unlink()
 

@@ -148,6 +148,18 @@ def turns(count: int, size: int = 100) -> list[StoredTurn]:
     return [StoredTurn(number=one + 1, role=roles[one % 2], text=f"{one:0{size}}") for one in range(count)]
 
 
+@pytest.mark.parametrize("count", [1000, 1002, 5000])
+def test_wa10_a_conversation_of_any_length_is_asked_on(count: int) -> None:
+    source = Generate(messages=[ChatMessage(role=Role.USER, content="and now?")], conversation="long")
+    plan = plan_of(source, turns(count), turns_before=7)
+    messages = plan.generate().messages
+    assert messages is not None
+    assert messages[-1].content == "and now?"
+    assert len(messages) <= 1001
+    assert (plan.turns[0].role, plan.turns[-1].number) == (Role.USER, count)
+    assert plan.turns_before == 7 + count - len(plan.turns)
+
+
 def test_far_away_code_goes_first_and_that_is_said() -> None:
     content = "".join(f"x{number} = {number}\n" for number in range(1000))
     fitted = fit(plan_of(assist(content=content, cursor=content.index("x500"))), 3000)

@@ -40,9 +40,10 @@ async def test_mo12_a_program_watches_the_server_across_a_cut(tmp_path: Path) ->
                         with suppress(Disconnected):
                             await client.ping("x" * 3000)
                     # What comes now was watched on the second connection.
-                    await client.ping()
-                    async for topic in view:
-                        if topic == "tree":
+                    async with client.generate(Generate(prompt="count to 4")) as answer:
+                        assert await answer.text() == count_to(4)
+                    async for _ in view:
+                        if sum(one.state == "ended" for one in view.items("requests").values()) == 2:
                             break
                     assert ended[0].client_id == "py"
                     assert view.items("tree")["tasks"].kind == "actor"

@@ -7,9 +7,10 @@ import { html } from "./html.js";
 import { lazy } from "./lazy_page.js";
 import { Notifications } from "./notifications.js";
 import { unread } from "./notifications_model.js";
-import { connection, engine, isOutdated, start } from "./session.js";
+import { connection, engine, isOutdated, minutesAhead, start } from "./session.js";
+import { isForgetful } from "./storage.js";
 import { TokenForm } from "./token_form.js";
-import { render } from "./vendor/preact.js";
+import { Component, render } from "./vendor/preact.js";
 import { signal } from "./vendor/signals.js";
 
 /** Pages by their place in the address. What most people never open is fetched when it is opened. */
@@ -46,10 +47,34 @@ function App() {
     </header>
     ${isOutdated.value && html`<p class="banner" role="alert">The server has a newer page than this one. <button type="button" onClick=${() => location.reload()}>Load it</button></p>`}
     <${Entered} />
+    <${Remarks} />
     <main id="main" tabindex="-1">
       <h2 class="unseen">${shown.title}</h2>
-      ${connection.value.state === "token" ? html`<${TokenForm} />` : html`<${shown.page} name=${argument} go=${go} />`}
+      ${connection.value.state === "token" ? html`<${TokenForm} />` : html`<${Boundary} key=${shown.path}><${shown.page} name=${argument} go=${go} /><//>`}
     </main>`;
+}
+
+/** A page that fails is told with the rest still there, so that nobody sees nothing. */
+class Boundary extends Component {
+  /** @param {unknown} error */
+  componentDidCatch(error) {
+    console.warn(error);
+    this.setState({ problem: error instanceof Error ? error.message : String(error) });
+  }
+
+  render() {
+    const { problem } = /** @type {{problem?: string}} */ (this.state);
+    if (problem === undefined) return this.props.children;
+    return html`<div class="page"><p class="problem" role="alert">This page failed: ${problem}. <button type="button" onClick=${() => this.setState({ problem: undefined })}>Show it again</button> <button type="button" onClick=${() => location.reload()}>Load everything again</button></p></div>`;
+  }
+}
+
+/** What is not as it should be around the page, and what that changes. */
+function Remarks() {
+  const minutes = Math.abs(minutesAhead.value);
+  const off = minutes < 120 ? `${minutes} minutes` : `${Math.round(minutes / 60)} hours`;
+  return html`${minutes > 0 && html`<p class="banner" role="status">The clock of this machine is ${off} ${minutesAhead.value > 0 ? "ahead of" : "behind"} the server's. Times that are shown here are the server's.</p>`}
+    ${isForgetful.value && html`<p class="banner" role="status">This browser keeps nothing for this page: its storage is full or switched off. Everything works; what was not sent, and a token, are gone with this window.</p>`}`;
 }
 
 /** What became of a link that was good for once. */

@@ -1,6 +1,6 @@
 /** The page of the board: columns with their limits, tasks that are moved by drag, by buttons or by keys. */
 
-import { add, columns, find, load, move, pending, problem, project, said, title } from "./board_model.js";
+import { add, columns, find, load, MOST_TASKS, move, pending, problem, project, said, showMore, title } from "./board_model.js";
 import { html } from "./html.js";
 import { connection } from "./session.js";
 import { signal } from "./vendor/signals.js";
@@ -61,7 +61,8 @@ function Column({ column, index }) {
     onDragOver=${(/** @type {DragEvent} */ event) => dragged.value !== "" && event.preventDefault()} onDrop=${drop}>
     <h3 id=${`column-${status}`}>${title(status)} <span class="count">${count}${limit !== undefined && ` of ${limit}`}</span></h3>
     <ul>${tasks.map((task, place) => html`<${Card} key=${task.id} task=${task} column=${index} place=${place} />`)}</ul>
-    ${more > 0 && html`<p class="note">${more} more are not shown here.</p>`}
+    ${more > 0 && html`<p class="note">${more} more are not shown here${tasks.length >= MOST_TASKS && "; that is as many as fit. leanvibe task list finds the rest"}.
+      ${tasks.length < MOST_TASKS && column.next_cursor !== undefined && html`<button type="button" class="quiet" aria-label=${`Show more of ${title(status)}`} onClick=${() => showMore(status)}>Show more</button>`}</p>`}
     <${Adder} column=${column} />
   </section>`;
 }

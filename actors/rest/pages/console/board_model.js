@@ -1,7 +1,7 @@
 /** A board as this page has it. A move is shown at once and settled by what the server says of it. */
 
 import { CommandFailed } from "./leanvibe.js";
-import { onConnected, onEvent, server } from "./session.js";
+import { connection, onConnected, onEvent, server } from "./session.js";
 import { batch, signal } from "./vendor/signals.js";
 
 /**
@@ -10,8 +10,11 @@ import { batch, signal } from "./vendor/signals.js";
  * @typedef {import("./leanvibe.js").BoardColumn} BoardColumn
  */
 
-/** Of each column; the page says how many more there are. */
+/** Of each column that are read at once; the page says how many more there are. */
 const COLUMN_TASKS = 50;
+/** Of each column that are shown at most, however many there are. */
+export const MOST_TASKS = 200;
+const RELOAD_MS = 250;
 const TASK_EVENTS = new Set(["task_created", "task_updated", "task_moved", "task_blocked", "task_unblocked"]);
 
 /** From left to right; empty until the first answer. */
@@ -24,6 +27,7 @@ export const said = signal("");
 export const pending = signal(/** @type {ReadonlySet<string>} */ (new Set()));
 let isOpen = false;
 let reading = 0;
+let isReloading = false;
 
 onConnected(() => {
   if (isOpen) load();
@@ -67,8 +71,21 @@ export function find(id) {
 function remove(id) {
   columns.value = columns.value.map((column) => {
     const tasks = column.tasks.filter((one) => one.id !== id);
-    return tasks.length === column.tasks.length ? column : { ...column, tasks, count: column.count - 1 };
+    if (tasks.length === column.tasks.length) return column;
+    // Those that follow are not known here.
+    if (tasks.length < COLUMN_TASKS / 2 && column.count - 1 > tasks.length) reloadSoon();
+    return { ...column, tasks, count: column.count - 1 };
   });
+}
+
+/** However many tasks go at once, the board is read once for them. */
+function reloadSoon() {
+  if (isReloading) return;
+  isReloading = true;
+  setTimeout(() => {
+    isReloading = false;
+    load();
+  }, RELOAD_MS);
 }
 
 /**
@@ -85,10 +102,41 @@ function put(task) {
       if (column.status !== task.status) return column;
       // Positions are compared byte by byte; they are ASCII.
       const index = column.tasks.findIndex((one) => one.position > task.position);
+      // Behind the last one that is known it is among those that are not shown.
+      if (index < 0 && column.count > column.tasks.length) return { ...column, count: column.count + 1 };
       const at = index < 0 ? column.tasks.length : index;
-      return { ...column, tasks: column.tasks.toSpliced(at, 0, task), count: column.count + 1 };
+      return cut({ ...column, tasks: column.tasks.toSpliced(at, 0, task), count: column.count + 1 });
     });
   });
+}
+
+/** No more than are shown; where some were cut off, none can be read behind them. @param {BoardColumn} column @returns {BoardColumn} */
+function cut(column) {
+  if (column.tasks.length <= MOST_TASKS) return column;
+  const { next_cursor: _, ...rest } = column;
+  return { ...rest, tasks: column.tasks.slice(0, MOST_TASKS) };
+}
+
+/** Reads more tasks of a column, behind those that are shown. @param {TaskStatus} status */
+export async function showMore(status) {
+  const number = reading;
+  const column = columns.value.find((one) => one.status === status);
+  if (column?.next_cursor === undefined) return;
+  problem.value = "";
+  try {
+    const page = await server().command("task_list", {
+      project: project.value, status: [status], sort: "position", order: "ascending", limit: COLUMN_TASKS, cursor: column.next_cursor,
+    });
+    if (number !== reading) return;
+    columns.value = columns.value.map((one) => {
+      if (one.status !== status) return one;
+      const known = new Set(one.tasks.map((task) => task.id));
+      const { next_cursor: _, ...rest } = one;
+      return cut({ ...rest, tasks: [...one.tasks, ...page.tasks.filter((task) => !known.has(task.id))], ...(page.next_cursor && { next_cursor: page.next_cursor }) });
+    });
+  } catch (error) {
+    problem.value = /** @type {Error} */ (error).message;
+  }
 }
 
 /**
@@ -101,6 +149,7 @@ export async function move(id, status, index) {
   const found = find(id);
   const target = columns.value.find((one) => one.status === status);
   if (found === null || target === undefined || pending.value.has(id)) return;
+  if (isAway()) return;
   const others = target.tasks.filter((one) => one.id !== id);
   const at = Math.max(0, Math.min(index, others.length));
   const { task } = found;
@@ -109,7 +158,7 @@ export async function move(id, status, index) {
     pending.value = new Set([...pending.value, id]);
     remove(id);
     columns.value = columns.value.map((column) =>
-      column.status === status ? { ...column, tasks: others.toSpliced(at, 0, { ...task, status }), count: column.count + 1 } : column,
+      column.status === status ? cut({ ...column, tasks: others.toSpliced(at, 0, { ...task, status }), count: column.count + 1 }) : column,
     );
   });
   const place = at < others.length ? { before: others[at].id } : at > 0 ? { after: others[at - 1].id } : {};
@@ -137,6 +186,7 @@ function release(id) {
  * @returns {Promise<boolean>} whether it was made
  */
 export async function add(name, status) {
+  if (isAway()) return false;
   problem.value = "";
   try {
     put(await server().command("task_create", { title: name, status, project: project.value }));
@@ -146,6 +196,13 @@ export async function add(name, status) {
     problem.value = /** @type {Error} */ (error).message;
     return false;
   }
+}
+
+/** Whether nobody can be asked now, which is told: a change that waits for a server would be a surprise when it comes. */
+function isAway() {
+  if (connection.value.state === "connected") return false;
+  problem.value = "There is no connection to the server, so the board was not changed.";
+  return true;
 }
 
 /** @param {TaskStatus} status */

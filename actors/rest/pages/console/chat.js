@@ -1,7 +1,7 @@
 /** The page where people talk with the model. */
 
 import {
-  answerAgain, answerLast, answers, ask, begin, choose, conversations, current, forget, hasMoreConversations, isAnsweredElsewhere, isTaken,
+  answerAgain, answerLast, answers, ask, begin, choose, conversations, current, forget, hasMoreConversations, isAnsweredElsewhere, isBehind, isTaken,
   olderTurns, open, problem, sayAgain, showOlder, turns,
 } from "./conversations.js";
 import { html } from "./html.js";
@@ -14,6 +14,8 @@ import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact_ho
 const SEAM = "The engine's process died in the part above and was started again. The answer went on with the next token.";
 /** As near to the end as counts as reading along, in pixels. */
 const NEAR = 80;
+/** Conversations that are listed at once. */
+const LISTED = 100;
 /** Sentences that stay for screen readers. */
 const SPOKEN = 20;
 
@@ -43,11 +45,13 @@ export function Chat({ name, go }) {
 
 /** @param {{go: (path: string) => void}} props */
 function List({ go }) {
+  const [most, setMost] = useState(LISTED);
   return html`<details class="list" open=${matchMedia("(min-width: 800px)").matches}>
     <summary>Conversations</summary>
     <button type="button" class="new" onClick=${() => { begin(); go("chat"); }}>New conversation</button>
-    <ul>${conversations.value.map((one) => html`<${Entry} key=${one.conversation} name=${one.conversation} isRunning=${one.running !== undefined} go=${go} />`)}</ul>
-    ${hasMoreConversations.value && html`<p class="note">There are more than are listed here.</p>`}
+    <ul>${conversations.value.slice(0, most).map((one) => html`<${Entry} key=${one.conversation} name=${one.conversation} isRunning=${one.running !== undefined} go=${go} />`)}</ul>
+    ${conversations.value.length > most && html`<button type="button" class="quiet" onClick=${() => setMost(most + LISTED)}>Show more (${conversations.value.length - most})</button>`}
+    ${conversations.value.length <= most && hasMoreConversations.value && html`<p class="note">There are more than are listed here.</p>`}
   </details>`;
 }
 
@@ -89,10 +93,11 @@ function Turns() {
     if (area !== null) isAlong.current = area.scrollHeight - area.scrollTop - area.clientHeight < NEAR;
   };
   return html`<div class="turns" ref=${place} onScroll=${scrolled} tabindex="0" role="region" aria-label="turns">
-    ${olderTurns.value > 0 && html`<button type="button" onClick=${showOlder}>Show older turns (${olderTurns.value})</button>`}
+    ${olderTurns.value > 0 && html`<button type="button" disabled=${current.value in answers.value} onClick=${showOlder}>Show older turns (${olderTurns.value})</button>`}
     ${shown.length === 0 && current.value === "" && html`<p class="note">Ask something. The conversation is kept on the server, and an answer goes on when this page is closed.</p>`}
     ${shown.map((turn) => html`<${Turn} key=${turn.key} turn=${turn} follow=${follow} />`)}
-    ${last?.role === "user" && last.number !== null && canAsk() && html`<button type="button" class="again" onClick=${answerLast}>Answer this question</button>`}
+    ${isBehind.value && html`<p class="note">The newest turns are left out here. <button type="button" onClick=${() => open(current.value)}>Show the newest turns</button></p>`}
+    ${!isBehind.value && last?.role === "user" && last.number !== null && canAsk() && html`<button type="button" class="again" onClick=${answerLast}>Answer this question</button>`}
     ${isAnsweredElsewhere.value && html`<p class="note" role="status">This conversation is being answered to another device; the answer will be shown here when it is complete.</p>`}
   </div>`;
 }

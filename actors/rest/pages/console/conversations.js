@@ -17,6 +17,8 @@ import { batch, signal } from "./vendor/signals.js";
  */
 
 const PAGE_TURNS = 100;
+/** Turns that are shown at once; a longer conversation is read in parts. */
+const MOST_TURNS = 300;
 /** Behind every turn. */
 const END = 2 ** 53;
 const COMMANDS = 100;
@@ -31,6 +33,8 @@ export const current = signal("");
 export const turns = signal(/** @type {ShownTurn[]} */ ([]));
 /** How many older turns could be loaded. */
 export const olderTurns = signal(0);
+/** Whether the newest turns are left out, for older ones that are read. */
+export const isBehind = signal(false);
 /** What went wrong, as a sentence. */
 export const problem = signal("");
 /** Answers that this page reads, by conversation. @type {import("./vendor/signals.js").Signal<{[name: string]: LiveAnswer}>} */
@@ -57,7 +61,8 @@ onEvent((event) => {
   const name = event.data.conversation;
   if (name !== current.value || name in answers.value || readHere.has(/** @type {string} */ (event.data.id))) return;
   if (event.data.change === "deleted") begin();
-  else open(name);
+  // Who reads older turns goes on with them.
+  else if (!isBehind.value) open(name);
 });
 
 /** Runs something that asks the server; what goes wrong becomes a sentence. @param {() => Promise<void>} work */
@@ -98,6 +103,7 @@ export function begin() {
     current.value = "";
     turns.value = [];
     olderTurns.value = 0;
+    isBehind.value = false;
     problem.value = "";
     isAnsweredElsewhere.value = false;
     isTaken.value = false;
@@ -121,6 +127,7 @@ export function open(name) {
     if (number !== opening) return;
     const live = answers.value[name] ?? null;
     batch(() => {
+      isBehind.value = false;
       isTaken.value = live === null && page.conversation.running !== undefined;
       turns.value = [...shown(page), ...(live === null ? [] : [liveTurn(live)])];
     });
@@ -133,7 +140,12 @@ export function showOlder() {
   const [name, number] = [current.value, opening];
   return attempt(async () => {
     const page = await server().command("conversation_get", { conversation: name, before: firstNumber, limit: PAGE_TURNS });
-    if (number === opening) turns.value = [...shown(page), ...turns.value];
+    if (number !== opening) return;
+    const all = [...shown(page), ...turns.value];
+    batch(() => {
+      turns.value = all.slice(0, MOST_TURNS);
+      if (all.length > MOST_TURNS) isBehind.value = true;
+    });
   });
 }
 
@@ -194,7 +206,10 @@ async function goOn(name, about) {
  * @param {string} text
  * @returns {Promise<boolean>}
  */
-export function ask(text) {
+export async function ask(text) {
+  // Behind the last turn of all, which is not among those that are shown.
+  if (isBehind.value) await open(current.value);
+  if (isBehind.value) return false;
   const last = turns.value.at(-1)?.number ?? null;
   // Behind what this page shows, whichever way another device has chosen meanwhile.
   return send(text, turns.value, last === null ? {} : { parent: last });
@@ -252,6 +267,7 @@ async function send(text, before, place) {
   ];
   batch(() => {
     problem.value = "";
+    isBehind.value = false;
     current.value = name;
     answers.value = { ...answers.value, [name]: live };
     turns.value = [...before, ...asked, liveTurn(live)];

@@ -17,6 +17,8 @@ export const connection = signal({ state: "connecting" });
 export const engine = signal(/** @type {{state: string, model?: string, running?: number} | null} */ (null));
 /** True where the server has newer files than this page and a reload did not help. */
 export const isOutdated = signal(false);
+/** By how many minutes the clock of this machine is ahead of the server's; 0 where they are near enough. */
+export const minutesAhead = signal(0);
 /** @type {import("./leanvibe.js").Client | null} */
 let client = null;
 /** @type {Array<(event: import("./leanvibe.js").ClientEvent) => void>} */
@@ -28,6 +30,8 @@ const engineHandlers = [];
 /** @type {(() => void) | null} */
 let tokenGiven = null;
 
+/** Clocks that are nearer to each other count as one. */
+const CLOCK_MINUTES = 3;
 const BUNDLE = new URL(import.meta.url).pathname.split("/")[2];
 
 /** The client; throws while there is none, which no page shows a button in. */
@@ -165,12 +169,18 @@ async function followEvents(made) {
 
 /** A page of an older server is loaded again, once; should that not help it says so. */
 async function reloadIfOld() {
-  let bundle;
+  let bundle, time;
+  const asked = Date.now();
   try {
-    ({ bundle } = await (await fetch("/console/version")).json());
+    ({ bundle, time_ms: time } = await (await fetch("/console/version")).json());
   } catch {
     // The server is away again; the next connection asks anew.
     return;
+  }
+  const told = Date.now();
+  if (typeof time === "number" && told >= asked) {
+    const ahead = Math.round(((asked + told) / 2 - time) / 60_000);
+    minutesAhead.value = Math.abs(ahead) < CLOCK_MINUTES ? 0 : ahead;
   }
   if (typeof bundle !== "string" || bundle === BUNDLE) return;
   const wasTried = recall("session", "reloaded") === bundle;

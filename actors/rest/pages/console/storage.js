@@ -1,5 +1,9 @@
 /** What this browser remembers. Storage may be full or forbidden: then the page works and forgets when it is closed. */
 
+import { signal } from "./vendor/signals.js";
+
+/** Whether something could not be kept, so that it is gone with this window. */
+export const isForgetful = signal(false);
 const PREFIX = "leanvibe.";
 const ENTRIES = 200;
 /** @type {Map<string, string>} */
@@ -46,7 +50,10 @@ export function remember(where, name, value) {
     if (value === null) storage.removeItem(PREFIX + name);
     else storage.setItem(PREFIX + name, value);
   } catch {
-    if (value !== null) instead.set(key, value);
+    if (value !== null) {
+      isForgetful.value = true;
+      instead.set(key, value);
+    }
     if (instead.size > ENTRIES) instead.delete(instead.keys().next().value ?? "");
   }
 }
