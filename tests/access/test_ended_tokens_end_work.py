@@ -159,7 +159,7 @@ async def test_without_tokens_no_domain_has_ended(tmp_path: Path) -> None:
 
 CHAT = {"model": "mock", "max_tokens": 1000, "messages": [{"role": "user", "content": "count to 5000"}]}
 OLLAMA = {"model": "mock", "options": {"num_predict": 1000}}
-DOORS: dict[str, tuple[str, dict[str, Any]]] = {
+APIS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {**CHAT, "stream": True}),
     "chat, whole": ("/v1/chat/completions", CHAT),
     "completions": (
@@ -192,10 +192,10 @@ async def revoke(server: RunningServer, token: MadeToken) -> None:
     await server.system.reference("access").ask(RevokeToken(token.description.token_id), timeout=60)
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_hs7_a_revocation_is_told_to_what_it_ends_over_each_api(told_server: RunningServer, door: str) -> None:
+@pytest.mark.parametrize("api", APIS)
+async def test_hs7_a_revocation_is_told_to_what_it_ends_over_each_api(told_server: RunningServer, api: str) -> None:
     token = await make_token(told_server)
-    path, body = DOORS[door]
+    path, body = APIS[api]
     told: list[tuple[int, str]] = []
 
     async def ask() -> None:
@@ -217,7 +217,7 @@ async def test_hs7_a_revocation_is_told_to_what_it_ends_over_each_api(told_serve
         await eventually(runs)
         await revoke(told_server, token)
     ((status, text),) = told
-    assert status in ((401,) if "whole" in door or door == "process" else (200, 401)), text
+    assert status in ((401,) if "whole" in api or api == "process" else (200, 401)), text
     assert "the token was revoked" in text
     await told_server.until_no_row_is_taken()
 
@@ -240,7 +240,7 @@ async def test_hs7_a_revocation_ends_a_connection_and_what_nobody_follows(told_s
 
 async def test_hs7_a_response_in_the_background_ends_with_its_token(told_server: RunningServer) -> None:
     token = await make_token(told_server)
-    body = {**DOORS["responses, whole"][1], "background": True}
+    body = {**APIS["responses, whole"][1], "background": True}
     async with told_server.http(headers={"Authorization": f"Bearer {token.token}"}) as http:
         begun = (await http.post("/v1/responses", json=body)).json()
     assert begun["status"] in ("queued", "in_progress"), begun
@@ -257,7 +257,7 @@ async def test_hs7_a_response_in_the_background_ends_with_its_token(told_server:
 
 MCP = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
 EVERY_DOOR: dict[str, tuple[str, dict[str, Any]]] = {
-    **DOORS,
+    **APIS,
     "MCP": ("/mcp", {**MCP, "params": {"name": "ask", "arguments": {"prompt": "count to 5000"}}}),
 }
 SOCKETS = ("WebSocket", "WebSocket at REST's port")
@@ -267,10 +267,10 @@ HOUR_SECONDS = 3600
 
 
 @pytest.mark.parametrize("way", ["expired", "forgotten"])
-async def test_hs3_an_expired_or_forgotten_token_ends_what_it_began_at_every_door(
+async def test_hs3_an_expired_or_forgotten_token_ends_what_it_began_over_every_api(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """A revoked one does so, too: see above. Each door has a client of its own, whom nobody else's questions hold up."""
+    """A revoked one does so, too: see above. Each api has a client of its own, whom nobody else's questions hold up."""
     told: dict[str, tuple[int, str]] = {}
     names = [*EVERY_DOOR, *SOCKETS, *NOBODYS]
     reason = "the token has expired" if way == "expired" else "the token was revoked"
@@ -313,7 +313,7 @@ async def test_hs3_an_expired_or_forgotten_token_ends_what_it_began_at_every_doo
                 elif name in SOCKETS:
                     nursery.start_soon(follow, name, client_id)
             async with http(clients[-2]) as client:
-                body = {**DOORS["responses, whole"][1], "background": True}
+                body = {**APIS["responses, whole"][1], "background": True}
                 assert (await client.post("/v1/responses", json=body)).status_code == 200
             async with server.peer(hello=False) as peer:
                 await peer.hello(clients[-1], token=token)

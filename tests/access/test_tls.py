@@ -68,7 +68,7 @@ def port_of(url: str) -> int:
     return int(url.split("://", 1)[1].split("/", maxsplit=1)[0].rsplit(":", 1)[1])
 
 
-async def test_both_doors_speak_tls_to_whoever_believes_the_authority(tmp_path: Path, papers: Papers) -> None:
+async def test_both_listeners_speak_tls_to_clients_that_trust_the_authority(tmp_path: Path, papers: Papers) -> None:
     async with secured_server(tmp_path, papers) as server:
         assert server.about.rest_url.startswith("https://")
         assert server.about.websocket_url.startswith("wss://")
@@ -113,10 +113,10 @@ async def test_a_certificate_of_another_name_is_not_believed_elsewhere_but_by_it
                 pass
 
 
-@pytest.mark.parametrize("door", ["rest_url", "websocket_url"])
-async def test_versions_before_tls_1_2_are_refused(tmp_path: Path, papers: Papers, door: str) -> None:
+@pytest.mark.parametrize("listener", ["rest_url", "websocket_url"])
+async def test_versions_before_tls_1_2_are_refused(tmp_path: Path, papers: Papers, listener: str) -> None:
     async with secured_server(tmp_path, papers) as server:
-        port = port_of(getattr(server.about, door))
+        port = port_of(getattr(server.about, listener))
         for version, is_welcome in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -133,12 +133,12 @@ async def test_versions_before_tls_1_2_are_refused(tmp_path: Path, papers: Paper
             await trio.aclose_forcefully(stream)
 
 
-@pytest.mark.parametrize("door", ["rest_url", "websocket_url"])
-async def test_plain_words_at_a_door_of_tls_are_refused_and_forgotten(
-    tmp_path: Path, papers: Papers, door: str
+@pytest.mark.parametrize("listener", ["rest_url", "websocket_url"])
+async def test_plain_text_at_a_tls_listener_is_refused_and_forgotten(
+    tmp_path: Path, papers: Papers, listener: str
 ) -> None:
     async with secured_server(tmp_path, papers) as server:
-        async with await trio.open_tcp_stream("127.0.0.1", port_of(getattr(server.about, door))) as stream:
+        async with await trio.open_tcp_stream("127.0.0.1", port_of(getattr(server.about, listener))) as stream:
             await stream.send_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             with trio.fail_after(60):
                 with contextlib.suppress(trio.BrokenResourceError):
@@ -147,9 +147,9 @@ async def test_plain_words_at_a_door_of_tls_are_refused_and_forgotten(
         await eventually(lambda: not server.connections())
 
 
-@pytest.mark.parametrize("door", ["rest_url", "websocket_url"])
+@pytest.mark.parametrize("listener", ["rest_url", "websocket_url"])
 async def test_a_handshake_of_tls_has_ten_seconds(
-    mock_clock: MockClock, tmp_path: Path, papers: Papers, door: str
+    mock_clock: MockClock, tmp_path: Path, papers: Papers, listener: str
 ) -> None:
     ended = trio.Event()
 
@@ -161,7 +161,7 @@ async def test_a_handshake_of_tls_has_ten_seconds(
 
     async with (
         secured_server(tmp_path, papers) as server,
-        await trio.open_tcp_stream("127.0.0.1", port_of(getattr(server.about, door))) as stream,
+        await trio.open_tcp_stream("127.0.0.1", port_of(getattr(server.about, listener))) as stream,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(read, stream)

@@ -150,7 +150,7 @@ def test_a_token_ends_by_the_wall_clock_also_where_that_is_set_back_by_an_hour()
     assert str(refusal(book, text, now_ms=NOW_MS + 1000)) == "the token has expired"
 
 
-def test_a_revoked_token_opens_nothing_and_leaves_the_door_shut() -> None:
+def test_a_revoked_token_permits_nothing_and_access_stays_closed() -> None:
     stored, text = made()
     book = TokenStore((attrs.evolve(stored, revoked_ms=NOW_MS),))
     assert "revoked" in str(refusal(book, text))

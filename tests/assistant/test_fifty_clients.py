@@ -47,7 +47,7 @@ async def over_websocket(server: RunningServer, number: int) -> str:
 APIS: list[Ask] = [over_v1, over_v1_streamed, over_process, over_websocket]
 
 
-async def test_fifty_clients_at_once_get_whole_answers_at_every_door(server: RunningServer) -> None:
+async def test_fifty_clients_at_once_get_whole_answers_over_every_api(server: RunningServer) -> None:
     await server.until_engine_is("ready")
     answers: dict[tuple[int, int], str] = {}
 

@@ -23,7 +23,7 @@ from actors.storage import log
 from protocol.commands import Subscribe
 from protocol.errors import ErrorCode
 from tests.database_fixture import connection, database, database_engine, fresh_database
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 
 __all__ = ["connection", "database", "database_engine"]
 
@@ -71,7 +71,7 @@ def test_so_many_devices_of_a_client_have_a_subscription(
 
 async def test_what_keeps_nothing_of_a_client_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 1)
-    async with storage_room(fresh_database(tmp_path), operations=[STORE_SUBSCRIPTION]) as service:
+    async with storage_service(fresh_database(tmp_path), operations=[STORE_SUBSCRIPTION]) as service:
 
         async def subscribe(client_id: str, wanted: Subscribe) -> None:
             command = StoreSubscription(device=device(1, client_id), subscription=wanted)

@@ -60,7 +60,7 @@ async def test_p16_an_answer_longer_than_the_drain_does_not_hold_up_the_stop(tmp
     assert server.system.stuck == []
 
 
-async def test_p16_an_answer_is_told_to_be_unfinished_also_when_its_room_has_no_word_left(
+async def test_p16_an_answer_is_told_to_be_unfinished_also_when_its_service_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing(_: Inference) -> None:

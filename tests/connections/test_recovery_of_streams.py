@@ -23,7 +23,7 @@ from tests.server_fixture import Peer, RunningServer, count_to, eventually, runn
 
 pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
-ROOMS = [
+SERVICES = [
     "access",
     "connections/registry",
     "storage/writer",
@@ -75,7 +75,7 @@ async def until_started_again(server: RunningServer, path: str, incarnation: int
     await eventually(is_back, what=f"{path} started again")
 
 
-@pytest.mark.parametrize("path", ROOMS)
+@pytest.mark.parametrize("path", SERVICES)
 async def test_an_actor_dies_while_a_client_streams(tmp_path: Path, path: str) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.0005) as server, server.peer() as peer:
         events: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ async def test_every_actor_dies_in_turn_under_one_stream(tmp_path: Path) -> None
         await streaming(peer, events, 300)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take_the_rest, peer, events)
-            for path in ROOMS:
+            for path in SERVICES:
                 crash(server.system, path, Killed(path))
                 await until_started_again(server, path)
                 now = len(events)

@@ -11,11 +11,11 @@ from actors.storage.database import open_engine
 from protocol.notifications import DeliveryState
 from tests.database_fixture import connection, database, database_engine, fresh_database
 from tests.notifications.push_services import PushServices, push_services
-from tests.notifications.store_kit import Room
+from tests.notifications.store_kit import Service
 from tests.postgresql_fixture import fresh_postgresql_database
 from tests.server_fixture import engineless_server, server
 
-__all__ = ["connection", "database", "database_engine", "engineless_server", "room", "server", "services"]
+__all__ = ["connection", "database", "database_engine", "engineless_server", "server", "service", "services"]
 
 
 _NOTE_STEPS = {
@@ -47,12 +47,12 @@ def either_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[En
 
 
 @pytest.fixture
-def room(either_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
-    """The room's store; at the end, every step that any delivery took must have been an allowed one."""
+def service(either_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The service's store; at the end, every step that any delivery took must have been an allowed one."""
     with either_engine.begin() as opened:
         opened.execute(text("CREATE TABLE steps (before TEXT, after TEXT)"))
         opened.execute(text(_NOTE_STEPS[either_engine.dialect.name]))
-    yield Room(either_engine, monkeypatch)
+    yield Service(either_engine, monkeypatch)
     with either_engine.begin() as opened:
         for before, after in opened.execute(text("SELECT DISTINCT before, after FROM steps")):
             assert may_become(DeliveryState(before), DeliveryState(after)), f"{before} became {after}"

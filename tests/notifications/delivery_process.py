@@ -14,7 +14,7 @@ import trio
 
 from actors.notifications import outbox
 from actors.notifications.delivery_rules import RetrySchedule
-from tests.notifications.room_tree import running_room
+from tests.notifications.service_tree import running_service
 from tests.server_fixture import eventually
 
 SCHEDULE = RetrySchedule(base_seconds=0.05, maximum_seconds=0.2, maximum_attempts=1000)
@@ -43,14 +43,14 @@ def main() -> None:
         object.__setattr__(outbox.RECORD, "function", record)
 
     async def run() -> None:
-        async with running_room(
+        async with running_service(
             Path(folder), push_ca_file=Path(ca_file), schedule=SCHEDULE, failpoint=failpoint
-        ) as room:
+        ) as service:
             for number in range(int(posts)):
                 failpoint("before posting")
-                print("posted", await room.post(f"n{number}"), flush=True)
+                print("posted", await service.post(f"n{number}"), flush=True)
             due = "SELECT 1 FROM notification_devices WHERE due_ms IS NOT NULL"
-            await eventually(lambda: not room.rows(due), seconds=50)
+            await eventually(lambda: not service.rows(due), seconds=50)
             print("idle", flush=True)
 
     trio.run(run)

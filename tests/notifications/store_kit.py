@@ -1,4 +1,4 @@
-"""The room's store on a real database, with storage's own transaction and a clock that a test sets."""
+"""The service's store on a real database, with storage's own transaction and a clock that a test sets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from protocol.codec import structure
 from protocol.events import Priority
 from protocol.notifications import DeviceRegister, NotificationPost, Preferences
 
-__all__ = ["START_MS", "SUBSCRIPTION", "Room", "device"]
+__all__ = ["START_MS", "SUBSCRIPTION", "Service", "device"]
 
 START_MS = 1_790_000_000_000
 """2026-09-21T14:13:20Z, a Monday."""
@@ -51,8 +51,8 @@ def device(device_id: str = "phone", **fields: Any) -> DeviceRegister:
 
 
 @define
-class Room:
-    """What a test does to the room's tables, and what it sees there."""
+class Service:
+    """What a test does to the service's tables, and what it sees there."""
 
     engine: Engine
     monkeypatch: pytest.MonkeyPatch
@@ -87,7 +87,7 @@ class Room:
             return query.function(connection, command)
 
     def cause(self, *triggers: Trigger, client_id: str = "me") -> None:
-        """A change in another room that gives cause to these."""
+        """A change in another service that gives cause to these."""
         operation: Operation[None, int] = Operation("cause", lambda _, __: Outcome(value=1, triggers=triggers), int)
         self.transact(operation, None, client_id)
 

@@ -19,8 +19,8 @@ from actors.notifications.web_push import load_or_make_keys
 from protocol.events import Priority
 from protocol.notifications import Channel
 from tests.notifications.push_services import PushServices, apple_key
-from tests.notifications.room_tree import running_room
-from tests.notifications.store_kit import START_MS, Room
+from tests.notifications.service_tree import running_service
+from tests.notifications.store_kit import START_MS, Service
 from tests.server_fixture import eventually
 
 HOUR_MS = 3_600_000
@@ -60,11 +60,11 @@ def test_a_clock_that_is_set_back_little_by_little_is_noticed_too() -> None:
     assert told.count(0) == 4
 
 
-def fail_once(room: Room, retry_after_seconds: float | None = None) -> None:
+def fail_once(service: Service, retry_after_seconds: float | None = None) -> None:
     """One try on the phone that failed."""
-    page = room.device_queue()
+    page = service.device_queue()
     attempt = Attempt(reason="HTTP 503", retry_after_seconds=retry_after_seconds)
-    room.transact(
+    service.transact(
         RECORD,
         Results(
             client_id="me",
@@ -77,97 +77,97 @@ def fail_once(room: Room, retry_after_seconds: float | None = None) -> None:
     )
 
 
-def test_a_next_try_from_a_time_to_come_is_due_at_the_next_start(room: Room) -> None:
-    room.register()
-    room.now_ms += 2 * DAY_MS
-    room.post("while ahead")
-    fail_once(room)
-    room.now_ms -= 2 * DAY_MS
-    assert room.look().device_queues == ()
-    assert room.read(IS_AHEAD, RULES)
-    assert room.transact(SETTLE, RULES) == 1
-    assert room.look().device_queues == (("web_push", "me", "phone"),)
-    assert not room.read(IS_AHEAD, RULES)
+def test_a_next_try_from_a_time_to_come_is_due_at_the_next_start(service: Service) -> None:
+    service.register()
+    service.now_ms += 2 * DAY_MS
+    service.post("while ahead")
+    fail_once(service)
+    service.now_ms -= 2 * DAY_MS
+    assert service.look().device_queues == ()
+    assert service.read(IS_AHEAD, RULES)
+    assert service.transact(SETTLE, RULES) == 1
+    assert service.look().device_queues == (("web_push", "me", "phone"),)
+    assert not service.read(IS_AHEAD, RULES)
 
 
-def test_a_next_try_that_is_no_further_than_the_longest_wait_keeps_its_time(room: Room) -> None:
-    room.register()
-    room.post("one")
-    fail_once(room)
-    assert not room.read(IS_AHEAD, RULES)
-    room.transact(SETTLE, RULES)
-    assert room.look().device_queues == ()
-    assert room.look().next_ms == START_MS + 600_000
+def test_a_next_try_that_is_no_further_than_the_longest_wait_keeps_its_time(service: Service) -> None:
+    service.register()
+    service.post("one")
+    fail_once(service)
+    assert not service.read(IS_AHEAD, RULES)
+    service.transact(SETTLE, RULES)
+    assert service.look().device_queues == ()
+    assert service.look().next_ms == START_MS + 600_000
 
 
 @pytest.mark.parametrize("asked_seconds", [None, 7200.0])
 def test_a_clock_set_back_by_an_hour_leaves_each_wait_as_long_as_it_was(
-    room: Room, asked_seconds: float | None
+    service: Service, asked_seconds: float | None
 ) -> None:
-    room.register()
-    room.post("one")
-    fail_once(room, asked_seconds)
+    service.register()
+    service.post("one")
+    fail_once(service, asked_seconds)
     wait_ms = 600_000 if asked_seconds is None else 7_200_000
-    room.now_ms += 60_000 - HOUR_MS
+    service.now_ms += 60_000 - HOUR_MS
     told = ClockRules(set_back_ms=HOUR_MS, longest_wait_ms=DAY_MS, push_hold_ms=0)
-    assert room.read(IS_AHEAD, told)
-    room.transact(SETTLE, told)
-    assert room.look().next_ms == room.now_ms + wait_ms - 60_000
+    assert service.read(IS_AHEAD, told)
+    service.transact(SETTLE, told)
+    assert service.look().next_ms == service.now_ms + wait_ms - 60_000
 
 
-def test_what_was_held_ahead_is_judged_again_by_the_hour_that_it_is(room: Room) -> None:
-    room.prefer(rate_limit={"count": 1, "seconds": 60})
-    room.now_ms += 2 * DAY_MS
-    room.post("ahead 1")
-    name = room.post("ahead 2")
-    assert room.state(name, "").startswith("held")
-    room.now_ms -= 2 * DAY_MS
-    room.transact(SETTLE, RULES)
-    assert room.look().clients == ("me",)
-    room.transact(RELEASE, ReleaseClient("me"))
-    assert room.state(name, "").startswith("sent")
+def test_what_was_held_ahead_is_judged_again_by_the_hour_that_it_is(service: Service) -> None:
+    service.prefer(rate_limit={"count": 1, "seconds": 60})
+    service.now_ms += 2 * DAY_MS
+    service.post("ahead 1")
+    name = service.post("ahead 2")
+    assert service.state(name, "").startswith("held")
+    service.now_ms -= 2 * DAY_MS
+    service.transact(SETTLE, RULES)
+    assert service.look().clients == ("me",)
+    service.transact(RELEASE, ReleaseClient("me"))
+    assert service.state(name, "").startswith("sent")
 
 
-def test_quiet_hours_still_hold_after_they_were_judged_again(room: Room) -> None:
-    room.prefer(quiet_hours={"start": "14:00", "end": "16:00"})
-    name = room.post("quiet")
-    due_ms = room.look().next_ms
-    room.transact(SETTLE, RULES)
-    room.transact(RELEASE, ReleaseClient("me"))
-    assert room.state(name, "").startswith("held")
-    assert room.look().next_ms == due_ms
+def test_quiet_hours_still_hold_after_they_were_judged_again(service: Service) -> None:
+    service.prefer(quiet_hours={"start": "14:00", "end": "16:00"})
+    name = service.post("quiet")
+    due_ms = service.look().next_ms
+    service.transact(SETTLE, RULES)
+    service.transact(RELEASE, ReleaseClient("me"))
+    assert service.state(name, "").startswith("held")
+    assert service.look().next_ms == due_ms
 
 
-def test_quiet_hours_that_have_not_begun_again_hold_nothing(room: Room) -> None:
+def test_quiet_hours_that_have_not_begun_again_hold_nothing(service: Service) -> None:
     """What they held goes out where a clock set back by an hour is before them."""
-    room.prefer(quiet_hours={"start": "14:00", "end": "16:00"})
-    name = room.post("quiet")
-    assert room.state(name, "").startswith("held")
-    room.now_ms -= HOUR_MS
-    room.transact(SETTLE, ClockRules(set_back_ms=HOUR_MS, longest_wait_ms=600_000, push_hold_ms=10_000))
-    assert room.look().clients == ("me",)
-    room.transact(RELEASE, ReleaseClient("me"))
-    assert room.state(name, "").startswith("sent")
+    service.prefer(quiet_hours={"start": "14:00", "end": "16:00"})
+    name = service.post("quiet")
+    assert service.state(name, "").startswith("held")
+    service.now_ms -= HOUR_MS
+    service.transact(SETTLE, ClockRules(set_back_ms=HOUR_MS, longest_wait_ms=600_000, push_hold_ms=10_000))
+    assert service.look().clients == ("me",)
+    service.transact(RELEASE, ReleaseClient("me"))
+    assert service.state(name, "").startswith("sent")
 
 
-def test_what_was_sent_in_a_time_to_come_counts_against_no_rate(room: Room) -> None:
-    room.prefer(rate_limit={"count": 2, "seconds": 60})
-    room.now_ms += 2 * DAY_MS
+def test_what_was_sent_in_a_time_to_come_counts_against_no_rate(service: Service) -> None:
+    service.prefer(rate_limit={"count": 2, "seconds": 60})
+    service.now_ms += 2 * DAY_MS
     for number in range(2):
-        room.post(f"ahead {number}")
-    room.now_ms -= 2 * DAY_MS
-    assert room.state(room.post("after 1"), "").startswith("sent")
-    assert room.state(room.post("after 2"), "").startswith("sent")
+        service.post(f"ahead {number}")
+    service.now_ms -= 2 * DAY_MS
+    assert service.state(service.post("after 1"), "").startswith("sent")
+    assert service.state(service.post("after 2"), "").startswith("sent")
     # Nor do they stand in the way of those that count.
-    assert room.state(room.post("after 3"), "").startswith("held")
+    assert service.state(service.post("after 3"), "").startswith("held")
 
 
-def test_an_acknowledgement_from_a_time_to_come_is_no_sign_of_life(room: Room) -> None:
-    room.push_hold_seconds = 10.0
-    room.register()
-    acknowledged = Acknowledged("me", "desk", 0, room.now_ms + DAY_MS)
-    room.transact(ACKNOWLEDGE, Acknowledgements((acknowledged,)))
-    assert room.state(room.post("after")).startswith("pending")
+def test_an_acknowledgement_from_a_time_to_come_is_no_sign_of_life(service: Service) -> None:
+    service.push_hold_seconds = 10.0
+    service.register()
+    acknowledged = Acknowledged("me", "desk", 0, service.now_ms + DAY_MS)
+    service.transact(ACKNOWLEDGE, Acknowledgements((acknowledged,)))
+    assert service.state(service.post("after")).startswith("pending")
 
 
 def claims(token: str) -> dict[str, float]:
@@ -229,11 +229,11 @@ async def test_a_clock_set_back_by_an_hour_delays_no_delivery_and_no_critical_on
         monkeypatch.setattr(module, "now_milliseconds", lambda: now_milliseconds() + ahead_ms)
     services.plans["/hook/mine"].append(503)
     schedule = RetrySchedule(base_seconds=1.5, maximum_seconds=1.5, jitter=0.0)
-    async with running_room(tmp_path, schedule=schedule, push_ca_file=services.ca_file) as room:
-        await room.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret="0123456789abcdef")
-        await room.post("while ahead", priority=priority)
+    async with running_service(tmp_path, schedule=schedule, push_ca_file=services.ca_file) as service:
+        await service.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret="0123456789abcdef")
+        await service.post("while ahead", priority=priority)
         waits = "SELECT attempts FROM notification_deliveries WHERE device_id = 'hook' AND state = 'pending'"
-        await eventually(lambda: room.rows(waits) == [(1,)])
+        await eventually(lambda: service.rows(waits) == [(1,)])
         ahead_ms = 0
-        await room.post("after", priority=Priority.CRITICAL)
+        await service.post("after", priority=Priority.CRITICAL)
         await eventually(lambda: services.titles("/hook/mine") == ["while ahead", "after"])

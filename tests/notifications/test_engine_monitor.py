@@ -8,7 +8,7 @@ import pytest
 from actors.inference.messages import DescribeEngine
 from actors.notifications import engine_monitor
 from actors.notifications.engine_monitor import EngineState
-from tests.notifications.room_tree import engine_health, running_room
+from tests.notifications.service_tree import engine_health, running_service
 from tests.server_fixture import eventually
 
 
@@ -56,17 +56,17 @@ async def test_every_known_client_hears_of_it_once(tmp_path: Path, monkeypatch: 
     def describe(_: DescribeEngine) -> Any:
         return health[0]
 
-    async with running_room(tmp_path, health=describe) as room:
-        await room.prefer("anna")
-        await room.prefer("bert")
-        await room.prefer("cleo", event_types=["message"])
-        watch = room.system.reference("notifications/engine_monitor")
+    async with running_service(tmp_path, health=describe) as service:
+        await service.prefer("anna")
+        await service.prefer("bert")
+        await service.prefer("cleo", event_types=["message"])
+        watch = service.system.reference("notifications/engine_monitor")
         await eventually(lambda: watch.current_incarnation() is not None)
-        await room.inference.expect(DescribeEngine)
+        await service.inference.expect(DescribeEngine)
         health[0] = engine_health("down", problem="the worker was killed")
 
         async def titles(client_id: str) -> list[str]:
-            return [one.title for one in (await room.list(client_id)).notifications]
+            return [one.title for one in (await service.list(client_id)).notifications]
 
         async def is_told(count: int) -> bool:
             return len(await titles("anna")) == count and len(await titles("bert")) == count
@@ -75,5 +75,5 @@ async def test_every_known_client_hears_of_it_once(tmp_path: Path, monkeypatch: 
         health[0] = engine_health("ready", restarts=1)
         await eventually(lambda: is_told(2))
         assert await titles("bert") == ["The model answers again", "The model is not available"]
-        assert (await room.list("bert")).notifications[1].body == "phi: the worker was killed"
-        assert (await room.list("cleo")).unread == 0
+        assert (await service.list("bert")).notifications[1].body == "phi: the worker was killed"
+        assert (await service.list("cleo")).unread == 0

@@ -23,7 +23,7 @@ from protocol.events import Priority
 from protocol.validation import address_problem
 from runtime.testing import crash
 from tests.notifications.push_services import HANG, PushServices
-from tests.notifications.room_tree import RunningRoom, running_room
+from tests.notifications.service_tree import RunningService, running_service
 from tests.server_fixture import eventually
 
 SECRET = "0123456789abcdef"
@@ -83,11 +83,11 @@ def test_an_address_that_can_be_asked_for_is_taken(address: str) -> None:
 
 @pytest.mark.integration
 async def test_ad2_an_address_in_capitals_is_delivered_to(tmp_path: Path, services: PushServices) -> None:
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
         address = services.url.replace("https://localhost", "HTTPS://LocalHost")
         assert address != services.url
-        await room.register("hook", client_id="bob", platform="webhook", url=f"{address}/hook/bob", secret=SECRET)
-        await room.post("a", client_id="bob")
+        await service.register("hook", client_id="bob", platform="webhook", url=f"{address}/hook/bob", secret=SECRET)
+        await service.post("a", client_id="bob")
         await eventually(lambda: services.titles("/hook/bob") == ["a"])
 
 
@@ -149,8 +149,8 @@ async def test_an_authority_file_that_is_gone_fails_the_delivery_alone(tmp_path:
             await http_client.post("https://example.org/", {}, b"")
 
 
-async def hook(room: RunningRoom, services: PushServices, client_id: str = "bob") -> None:
-    await room.register(
+async def hook(service: RunningService, services: PushServices, client_id: str = "bob") -> None:
+    await service.register(
         "hook", client_id=client_id, platform="webhook", url=f"{services.url}/hook/{client_id}", secret=SECRET
     )
 
@@ -160,25 +160,25 @@ async def hook(room: RunningRoom, services: PushServices, client_id: str = "bob"
 async def test_one_clients_impossible_address_is_its_own_dead_letter(
     tmp_path: Path, services: PushServices, address: str
 ) -> None:
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
-        await hook(room, services)
-        await room.register("w", platform="webhook", url="https://example.org/", secret=SECRET)
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
+        await hook(service, services)
+        await service.register("w", platform="webhook", url="https://example.org/", secret=SECRET)
         # As a version before the rule kept it.
         with sqlite3.connect(tmp_path / FILE_NAME) as database:
             database.execute("UPDATE notification_devices SET address = ? WHERE device_id = 'w'", (address,))
         database.close()
         names = []
         for number in range(3):
-            names.append(await room.post(f"a{number}", priority=Priority.CRITICAL))
-            await room.post(f"b{number}", client_id="bob")
+            names.append(await service.post(f"a{number}", priority=Priority.CRITICAL))
+            await service.post(f"b{number}", client_id="bob")
         await eventually(lambda: services.titles("/hook/bob") == ["b0", "b1", "b2"])
         for name in names:
-            await eventually(lambda name=name: is_dead(room, name))
-        assert room.system.record("notifications/webhook").incarnation == 1
+            await eventually(lambda name=name: is_dead(service, name))
+        assert service.system.record("notifications/webhook").incarnation == 1
 
 
-async def is_dead(room: RunningRoom, name: str) -> bool:
-    return (await room.state(name, "w")).startswith("dead (the address must be an https address")
+async def is_dead(service: RunningService, name: str) -> bool:
+    return (await service.state(name, "w")).startswith("dead (the address must be an https address")
 
 
 @pytest.mark.integration
@@ -193,16 +193,16 @@ async def test_whatever_a_sender_raises_fails_that_delivery_alone(
         return await real(self, url, headers, content)
 
     monkeypatch.setattr(HttpClient, "post", post)
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
-        await hook(room, services, "me")
-        await hook(room, services)
-        await room.post("a")
-        await room.post("b", client_id="bob")
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
+        await hook(service, services, "me")
+        await hook(service, services)
+        await service.post("a")
+        await service.post("b", client_id="bob")
         await eventually(lambda: services.titles("/hook/bob") == ["b"])
         reasons = "SELECT reason FROM notification_deliveries WHERE client_id = 'me' AND device_id = 'hook'"
-        await eventually(lambda: room.rows(reasons)[0][0] is not None)
-        assert "the server could not send it: ExceptionGroup" in room.rows(reasons)[0][0]
-        assert room.system.record("notifications/webhook").incarnation == 1
+        await eventually(lambda: service.rows(reasons)[0][0] is not None)
+        assert "the server could not send it: ExceptionGroup" in service.rows(reasons)[0][0]
+        assert service.system.record("notifications/webhook").incarnation == 1
 
 
 @pytest.mark.integration
@@ -210,18 +210,18 @@ async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_
     tmp_path: Path, services: PushServices
 ) -> None:
     """The second end comes while nobody watches the new incarnation yet."""
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
-        await hook(room, services)
-        place = room.system.record("notifications/webhook")
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
+        await hook(service, services)
+        place = service.system.record("notifications/webhook")
         for number in range(3):
             services.plans["/hook/bob"].append(HANG)
-            await room.post(f"n{number}", client_id="bob")
+            await service.post(f"n{number}", client_id="bob")
             await eventually(lambda number=number: len(services.requests) > number)
             incarnation = place.incarnation
-            crash(room.system, "notifications/webhook", RuntimeError("on purpose"))
+            crash(service.system, "notifications/webhook", RuntimeError("on purpose"))
             await eventually(
                 lambda incarnation=incarnation: (
-                    place.incarnation > incarnation and room.system.reference(place.path).is_running
+                    place.incarnation > incarnation and service.system.reference(place.path).is_running
                 ),
                 seconds=20,
             )
@@ -230,14 +230,14 @@ async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_
 
 @pytest.mark.integration
 async def test_devices_that_never_answer_hold_up_their_own_client_alone(tmp_path: Path, services: PushServices) -> None:
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
         for number in range(24):
             services.plans[f"/hook/ann{number}"].append(HANG)
             url = f"{services.url}/hook/ann{number}"
-            await room.register(f"w{number}", client_id="ann", platform="webhook", url=url, secret=SECRET)
-        await hook(room, services)
-        await room.post("a", client_id="ann")
+            await service.register(f"w{number}", client_id="ann", platform="webhook", url=url, secret=SECRET)
+        await hook(service, services)
+        await service.post("a", client_id="ann")
         await eventually(lambda: len(services.requests) == DEVICES_OF_ONE_CLIENT)
-        await room.post("b", client_id="bob")
+        await service.post("b", client_id="bob")
         await eventually(lambda: services.titles("/hook/bob") == ["b"], seconds=8)
         assert len(services.requests) == DEVICES_OF_ONE_CLIENT + 1

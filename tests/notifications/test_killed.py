@@ -10,7 +10,7 @@ import trio
 
 from tests.database_fixture import fresh_database
 from tests.notifications.push_services import PushServices
-from tests.notifications.room_tree import running_room
+from tests.notifications.service_tree import running_service
 
 pytestmark = pytest.mark.integration
 POSTS = 20
@@ -46,17 +46,17 @@ async def test_a_server_killed_at_any_step_delivers_everything_when_it_runs_agai
     tmp_path: Path, services: PushServices, step: str, times: int
 ) -> None:
     fresh_database(tmp_path)
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
-        await room.register("browser", platform="web", subscription=services.subscription("browser"))
-        await room.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret="s" * 16)
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
+        await service.register("browser", platform="web", subscription=services.subscription("browser"))
+        await service.register("hook", platform="webhook", url=f"{services.url}/hook/mine", secret="s" * 16)
     status, said = await process(tmp_path, services, step, str(times), str(POSTS))
     assert status == -9, said
     status, said = await process(tmp_path, services, "never", "0", "1")
     assert status == 0
     assert said[-1] == "idle"
-    async with running_room(tmp_path, push_ca_file=services.ca_file) as room:
-        written = [str(row[0]) for row in room.rows("SELECT notification_id FROM notifications ORDER BY number")]
-        states = room.rows("SELECT DISTINCT state FROM notification_deliveries")
+    async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
+        written = [str(row[0]) for row in service.rows("SELECT notification_id FROM notifications ORDER BY number")]
+        states = service.rows("SELECT DISTINCT state FROM notification_deliveries")
     assert states == [("sent",)]
     for path in ("/push/browser", "/hook/mine"):
         arrived = [str(one.payload["notification_id"]) for one in services.received if one.path == path]

@@ -1,4 +1,4 @@
-"""The room over REST and over the WebSocket, in the real tree."""
+"""The service over REST and over the WebSocket, in the real tree."""
 
 from typing import Any
 
@@ -152,7 +152,7 @@ async def test_the_push_page_its_parts_and_its_key_are_served(engineless_server:
         assert len((await http.get("/push/key")).json()["public_key"]) == 87
 
 
-async def test_the_room_shows_itself_to_an_operator(engineless_server: RunningServer) -> None:
+async def test_the_service_shows_itself_to_an_operator(engineless_server: RunningServer) -> None:
     for path, key in (
         ("notifications/dispatcher", "looks"),
         ("notifications/in_app", "noted"),

@@ -23,29 +23,29 @@ from actors.notifications.store import (
 from actors.refusals import CommandRefused
 from protocol.events import Priority
 from protocol.notifications import Channel, DeliveryState, NotificationList, NotificationPage
-from tests.notifications.store_kit import SUBSCRIPTION, Room
+from tests.notifications.store_kit import SUBSCRIPTION, Service
 
 
-def listed(room: Room, **wanted: object) -> NotificationPage:
-    page: NotificationPage = room.read(LIST, Listing(client_id="me", data=NotificationList(**wanted)))  # type: ignore[arg-type]
+def listed(service: Service, **wanted: object) -> NotificationPage:
+    page: NotificationPage = service.read(LIST, Listing(client_id="me", data=NotificationList(**wanted)))  # type: ignore[arg-type]
     return page
 
 
-def read(room: Room, *names: str, opened: bool = False, device_id: str = "laptop") -> object:
+def read(service: Service, *names: str, opened: bool = False, device_id: str = "laptop") -> object:
     command = Marking(client_id="me", device_id=device_id, notification_ids=names or None, is_opened=opened)
-    return room.transact(READ, command)
+    return service.transact(READ, command)
 
 
-def test_unread_come_first_then_newest_and_pages_join_without_gap_or_repeat(room: Room) -> None:
-    names = [room.post(f"n{number}") for number in range(7)]
-    read(room, names[1], names[5], names[6])
+def test_unread_come_first_then_newest_and_pages_join_without_gap_or_repeat(service: Service) -> None:
+    names = [service.post(f"n{number}") for number in range(7)]
+    read(service, names[1], names[5], names[6])
     wanted = ["n4", "n3", "n2", "n0", "n6", "n5", "n1"]
-    assert [one.title for one in listed(room).notifications] == wanted
+    assert [one.title for one in listed(service).notifications] == wanted
     for limit in (1, 2, 3, 4, 7):
         found: list[str] = []
         cursor = None
         while True:
-            page = listed(room, limit=limit, cursor=cursor)
+            page = listed(service, limit=limit, cursor=cursor)
             assert page.unread == 4
             found += [one.title for one in page.notifications]
             cursor = page.next
@@ -54,108 +54,108 @@ def test_unread_come_first_then_newest_and_pages_join_without_gap_or_repeat(room
             if cursor is None:
                 break
         assert found == wanted
-    assert [one.title for one in listed(room, unread_only=True).notifications] == wanted[:4]
+    assert [one.title for one in listed(service, unread_only=True).notifications] == wanted[:4]
 
 
 @pytest.mark.parametrize("cursor", ["x1", "u", "u-1", "1", "r1.5", "u" + "9" * 30, "u٣"])
-def test_a_wrong_cursor_is_refused_by_name(room: Room, cursor: str) -> None:
+def test_a_wrong_cursor_is_refused_by_name(service: Service, cursor: str) -> None:
     with pytest.raises(CommandRefused) as caught:
-        listed(room, cursor=cursor)
+        listed(service, cursor=cursor)
     assert caught.value.field == "data.cursor"
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "9" * 30])
-def test_a_wrong_cursor_of_the_history_is_refused(room: Room, cursor: str) -> None:
+def test_a_wrong_cursor_of_the_history_is_refused(service: Service, cursor: str) -> None:
     with pytest.raises(CommandRefused):
-        room.read(HISTORY, Page(client_id="me", cursor=cursor))
+        service.read(HISTORY, Page(client_id="me", cursor=cursor))
 
 
-def test_counts_fall_as_notifications_are_read(room: Room) -> None:
-    names = [room.post("a"), room.post("b", Priority.HIGH), room.post("c", Priority.HIGH)]
-    room.post("theirs", client_id="other")
-    assert room.read(COUNT, "me").unread_by_priority == {"medium": 1, "high": 2}
-    result = read(room, names[0], "n-other-theirs", "unknown")
+def test_counts_fall_as_notifications_are_read(service: Service) -> None:
+    names = [service.post("a"), service.post("b", Priority.HIGH), service.post("c", Priority.HIGH)]
+    service.post("theirs", client_id="other")
+    assert service.read(COUNT, "me").unread_by_priority == {"medium": 1, "high": 2}
+    result = read(service, names[0], "n-other-theirs", "unknown")
     assert (result.changed, result.unread) == (1, 2)  # type: ignore[attr-defined]
-    assert read(room).changed == 2  # type: ignore[attr-defined]
-    counts = room.read(COUNT, "me")
+    assert read(service).changed == 2  # type: ignore[attr-defined]
+    counts = service.read(COUNT, "me")
     assert (counts.unread, counts.total) == (0, 3)
-    assert room.read(COUNT, "other").unread == 1
+    assert service.read(COUNT, "other").unread == 1
 
 
-def test_opening_marks_the_delivery_of_that_device(room: Room) -> None:
-    name = room.post("a")
-    acknowledged = (Acknowledged("me", "laptop", 1, room.now_ms), Acknowledged("me", "watch", 1, room.now_ms))
-    room.transact(ACKNOWLEDGE, Acknowledgements(acknowledged))
-    read(room, name, opened=True)
-    assert [room.state(name, one) for one in ("", "laptop", "watch")] == ["opened", "opened", "delivered"]
+def test_opening_marks_the_delivery_of_that_device(service: Service) -> None:
+    name = service.post("a")
+    acknowledged = (Acknowledged("me", "laptop", 1, service.now_ms), Acknowledged("me", "watch", 1, service.now_ms))
+    service.transact(ACKNOWLEDGE, Acknowledgements(acknowledged))
+    read(service, name, opened=True)
+    assert [service.state(name, one) for one in ("", "laptop", "watch")] == ["opened", "opened", "delivered"]
 
 
-def test_a_device_is_updated_by_registering_again_and_keeps_what_it_preferred(room: Room) -> None:
-    room.register(timezone="Europe/Berlin", app_version="1")
-    room.prefer("phone", min_priority="high")
-    room.now_ms += 1000
-    device = room.register(timezone="Asia/Tokyo", app_version="2")
+def test_a_device_is_updated_by_registering_again_and_keeps_what_it_preferred(service: Service) -> None:
+    service.register(timezone="Europe/Berlin", app_version="1")
+    service.prefer("phone", min_priority="high")
+    service.now_ms += 1000
+    device = service.register(timezone="Asia/Tokyo", app_version="2")
     assert (device.timezone, device.app_version, device.host) == ("Asia/Tokyo", "2", "push.example.org")
     assert device.created_at < device.updated_at
-    assert room.read(READ_PREFERENCES, OfDevice(client_id="me", device_id="phone")).min_priority is Priority.HIGH
-    assert len(room.read(LIST_DEVICES, "me").devices) == 1
+    assert service.read(READ_PREFERENCES, OfDevice(client_id="me", device_id="phone")).min_priority is Priority.HIGH
+    assert len(service.read(LIST_DEVICES, "me").devices) == 1
 
 
-def test_a_device_that_becomes_another_platform_leaves_nothing_behind(room: Room) -> None:
-    room.register()
-    name = room.post("n")
-    device = room.register(platform="ios", token="A" * 64)
+def test_a_device_that_becomes_another_platform_leaves_nothing_behind(service: Service) -> None:
+    service.register()
+    name = service.post("n")
+    device = service.register(platform="ios", token="A" * 64)
     assert (device.environment, device.host) == ("production", "")
-    assert room.state(name) == "discarded (the device became another platform)"
-    assert room.device_queue().address == "a" * 64
+    assert service.state(name) == "discarded (the device became another platform)"
+    assert service.device_queue().address == "a" * 64
 
 
-def test_secrets_of_devices_are_told_to_nobody(room: Room) -> None:
-    device = room.register("hook", platform="webhook", url="https://hook.example.org/s3cret", secret="s3cret" * 4)
+def test_secrets_of_devices_are_told_to_nobody(service: Service) -> None:
+    device = service.register("hook", platform="webhook", url="https://hook.example.org/s3cret", secret="s3cret" * 4)
     assert "s3cret" not in repr(device)
-    room.post("n")
-    assert "s3cret" not in repr(room.device_queue("hook"))
+    service.post("n")
+    assert "s3cret" not in repr(service.device_queue("hook"))
 
 
-def test_a_client_may_have_only_so_many_devices(room: Room) -> None:
+def test_a_client_may_have_only_so_many_devices(service: Service) -> None:
     for number in range(32):
-        room.register(f"d{number}")
+        service.register(f"d{number}")
     with pytest.raises(CommandRefused, match="32 devices"):
-        room.register("one-more")
-    room.register("d5")
+        service.register("one-more")
+    service.register("d5")
 
 
-def test_preferences_of_an_unknown_device_are_not_found(room: Room) -> None:
+def test_preferences_of_an_unknown_device_are_not_found(service: Service) -> None:
     with pytest.raises(CommandRefused, match="no device ghost"):
-        room.prefer("ghost")
+        service.prefer("ghost")
     with pytest.raises(CommandRefused, match="no device ghost"):
-        room.read(READ_PREFERENCES, OfDevice(client_id="me", device_id="ghost"))
-    assert room.read(READ_PREFERENCES, OfDevice(client_id="me")).min_priority is Priority.DEBUG
+        service.read(READ_PREFERENCES, OfDevice(client_id="me", device_id="ghost"))
+    assert service.read(READ_PREFERENCES, OfDevice(client_id="me")).min_priority is Priority.DEBUG
 
 
-def test_history_has_every_delivery_with_its_state(room: Room) -> None:
-    room.register()
-    room.prefer("phone", min_priority="critical")
-    room.post("a")
-    room.post("b", Priority.CRITICAL)
-    page = room.read(HISTORY, Page(client_id="me", limit=1))
+def test_history_has_every_delivery_with_its_state(service: Service) -> None:
+    service.register()
+    service.prefer("phone", min_priority="critical")
+    service.post("a")
+    service.post("b", Priority.CRITICAL)
+    page = service.read(HISTORY, Page(client_id="me", limit=1))
     (entry,) = page.entries
     assert entry.notification.title == "b"
     assert {(one.channel, one.device_id, one.state) for one in entry.deliveries} == {
         (Channel.IN_APP, "", DeliveryState.SENT),
         (Channel.WEB_PUSH, "phone", DeliveryState.PENDING),
     }
-    page = room.read(HISTORY, Page(client_id="me", limit=1, cursor=page.next))
+    page = service.read(HISTORY, Page(client_id="me", limit=1, cursor=page.next))
     assert page.next is None
     assert page.entries[0].deliveries[1].reason == "not wanted: min_priority"
 
 
-def test_figures_come_from_what_was_recorded(room: Room) -> None:
-    room.register()
-    names = [room.post(f"n{number}") for number in range(4)]
+def test_figures_come_from_what_was_recorded(service: Service) -> None:
+    service.register()
+    names = [service.post(f"n{number}") for number in range(4)]
     schedule = RetrySchedule(maximum_attempts=1)
     for number, name in enumerate(names):
-        room.now_ms += 100
+        service.now_ms += 100
         attempt = Attempt(is_sent=True) if number < 3 else Attempt(reason="HTTP 500")
         results = Results(
             client_id="me",
@@ -165,13 +165,13 @@ def test_figures_come_from_what_was_recorded(room: Room) -> None:
             attempts=((name, attempt),),
             schedule=schedule,
         )
-        room.transact(RECORD, results)
-    room.transact(ACKNOWLEDGE, Acknowledgements((Acknowledged("me", "laptop", 2, room.now_ms),)))
+        service.transact(RECORD, results)
+    service.transact(ACKNOWLEDGE, Acknowledgements((Acknowledged("me", "laptop", 2, service.now_ms),)))
     for state in (DeliveryState.DELIVERED, DeliveryState.OPENED):
         mark = DeliveryMark(client_id="me", notification_id=names[0], device_id="phone", state=state)
-        assert room.transact(MARK, mark).changed
-        assert not room.transact(MARK, mark).changed
-    figures = room.read(STATISTICS, "me")
+        assert service.transact(MARK, mark).changed
+        assert not service.transact(MARK, mark).changed
+    figures = service.read(STATISTICS, "me")
     assert figures.by_channel == {
         "in_app": {"sent": 2, "delivered": 2},
         "web_push": {"sent": 2, "opened": 1, "discarded": 1},
@@ -179,15 +179,15 @@ def test_figures_come_from_what_was_recorded(room: Room) -> None:
     assert (figures.sent, figures.delivered, figures.opened, figures.failed) == (7, 3, 1, 1)
     assert figures.latency_ms["web_push"] == {"p50": 200.0, "p95": 300.0, "p99": 300.0}
     assert figures.delivery_ms["in_app"] == {"p50": 400.0, "p95": 400.0, "p99": 400.0}
-    assert room.read(COUNT, "me").unread == 3
+    assert service.read(COUNT, "me").unread == 3
 
 
-def test_a_mark_for_what_was_never_sent_there_is_not_found(room: Room) -> None:
-    name = room.post("n")
+def test_a_mark_for_what_was_never_sent_there_is_not_found(service: Service) -> None:
+    name = service.post("n")
     for device_id, client_id in (("phone", "me"), ("", "other")):
         mark = DeliveryMark(client_id=client_id, notification_id=name, device_id=device_id, state=DeliveryState.OPENED)
         with pytest.raises(CommandRefused):
-            room.transact(MARK, mark)
+            service.transact(MARK, mark)
 
 
 def test_percentiles_are_by_nearest_rank() -> None:
@@ -195,12 +195,12 @@ def test_percentiles_are_by_nearest_rank() -> None:
     assert percentiles(list(range(1, 101))) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
 
-def test_everyone_who_is_known_can_be_told(room: Room) -> None:
-    room.register(client_id="a")
-    room.prefer(client_id="b")
-    room.post("n", client_id="c")
-    assert room.read(KNOWN_CLIENTS, ClientsAfter()) == ("a", "b", "c")
-    assert room.read(KNOWN_CLIENTS, ClientsAfter(after="b")) == ("c",)
+def test_everyone_who_is_known_can_be_told(service: Service) -> None:
+    service.register(client_id="a")
+    service.prefer(client_id="b")
+    service.post("n", client_id="c")
+    assert service.read(KNOWN_CLIENTS, ClientsAfter()) == ("a", "b", "c")
+    assert service.read(KNOWN_CLIENTS, ClientsAfter(after="b")) == ("c",)
     told = Announcement(announcement_id="1", kind="engine_degraded", fields={"model": "phi", "detail": "it died"})
-    room.transact(ANNOUNCE, told, "a")
-    assert room.told("a") == ["The model is not available"]
+    service.transact(ANNOUNCE, told, "a")
+    assert service.told("a") == ["The model is not available"]

@@ -48,6 +48,6 @@ async def test_op_a_neighbours_fault_is_told_as_what_it_is_however_many_services
     assert (await answer.get_json(force=True))["code"] == code
 
 
-def test_op_a_bug_of_the_rooms_own_stays_one() -> None:
+def test_op_a_bug_of_the_services_own_stays_one() -> None:
     failed = HandlerFailed("tasks", Asked, KeyError("x"))
     assert what_failed(failed) is failed

@@ -21,7 +21,7 @@ from actors.storage.guard import DatabaseGuard
 from actors.storage.messages import DescribeStorage, Operation, Outcome, Query, StorageHealth
 from tests.database_fixture import fresh_database
 from tests.server_fixture import eventually
-from tests.storage_room import StorageRoom, storage_room
+from tests.storage_service import StorageService, storage_service
 
 PAGE = 4096
 INDEX_BYTES = 32_768
@@ -38,22 +38,22 @@ COUNT: Query[None, int] = Query(
 )
 
 
-async def write(room: StorageRoom, name: str) -> str:
+async def write(service: StorageService, name: str) -> str:
     """`stored`, or the code of the refusal."""
     try:
-        await room.storage.transact(NOTE, name, client_id="me", timeout=15)
+        await service.storage.transact(NOTE, name, client_id="me", timeout=15)
     except CommandRefused as refusal:
         return refusal.code.value
     return "stored"
 
 
-async def health(room: StorageRoom) -> StorageHealth:
-    found: StorageHealth = await room.storage.writer.ask(DescribeStorage(), timeout=60)
+async def health(service: StorageService) -> StorageHealth:
+    found: StorageHealth = await service.storage.writer.ask(DescribeStorage(), timeout=60)
     return found
 
 
-async def is_unsound(room: StorageRoom) -> bool:
-    return not (await health(room)).is_writable
+async def is_unsound(service: StorageService) -> bool:
+    return not (await health(service)).is_writable
 
 
 def unlink(file: Path) -> None:
@@ -172,18 +172,18 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
     tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
     url = fresh_database(tmp_path)
-    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
+        assert await write(service, "before") == "stored"
         harm(Path(str(url.database)))
         # With the very next write, not with the next look.
-        assert await write(room, "lost") == "unavailable"
-        found = await health(room)
+        assert await write(service, "lost") == "unavailable"
+        found = await health(service)
         assert not found.is_writable
         assert "put back a copy" in str(found.problem)
         if harm is not replace:
             # Nor does an empty file stand where the database was, for whoever asks.
             with pytest.raises(CommandRefused, match="cannot be read now"):
-                await room.storage.read(COUNT, None)
+                await service.storage.read(COUNT, None)
             assert not os.path.exists(str(url.database))  # noqa: ASYNC240, PTH110  a look
 
 
@@ -195,23 +195,23 @@ async def test_db14_a_log_that_is_gone_is_noticed_at_the_next_write_and_an_order
     """SQLite goes on to write into a log that nobody would find again after a power cut."""
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
-    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
+        assert await write(service, "before") == "stored"
         if was_read:
-            assert await room.storage.read(COUNT, None) == 1
+            assert await service.storage.read(COUNT, None) == 1
         harm(file)
-        assert await write(room, "lost") == "unavailable"
-        found = await health(room)
+        assert await write(service, "lost") == "unavailable"
+        found = await health(service)
         assert not found.is_writable
         assert f"{file.name}-" in str(found.problem)
         assert "stop the server in order" in str(found.problem)
         if was_read:
             # Who has it open still reads what it holds.
-            assert await room.storage.read(COUNT, None) == 1
+            assert await service.storage.read(COUNT, None) == 1
         elif harm in (unlink_the_log, move_the_log_away):
             # Who comes now is told so, and takes away nothing.
             with pytest.raises(CommandRefused, match="cannot be read now"):
-                await room.storage.read(COUNT, None)
+                await service.storage.read(COUNT, None)
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT client_id FROM client_logs").fetchall() == [("before",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -223,12 +223,12 @@ async def test_db15_nothing_is_told_as_stored_behind_a_log_that_was_cut(
 ) -> None:
     monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 3600.0)
     url = fresh_database(tmp_path)
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "before") == "stored"
         harm(Path(str(url.database)))
-        assert await write(room, "lost") == "unavailable"
-        assert "put back a copy" in str((await health(room)).problem)
-        assert await write(room, "later") == "unavailable"
+        assert await write(service, "lost") == "unavailable"
+        assert "put back a copy" in str((await health(service)).problem)
+        assert await write(service, "later") == "unavailable"
 
 
 async def test_db15_a_log_that_another_program_has_emptied_into_the_database_was_not_cut(
@@ -237,23 +237,23 @@ async def test_db15_a_log_that_another_program_has_emptied_into_the_database_was
     monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02)
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
-    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+    async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
         for number in range(3):
-            assert await write(room, str(number)) == "stored"
+            assert await write(service, str(number)) == "stored"
             checkpointed(file)
             assert beside(file, "-wal").stat().st_size == 0
-        assert await room.storage.read(COUNT, None) == 3
-        assert not await is_unsound(room)
+        assert await service.storage.read(COUNT, None) == 3
+        assert not await is_unsound(service)
 
 
 async def test_db15_a_log_with_a_damaged_head_loses_nothing_by_an_orderly_stop(tmp_path: Path) -> None:
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "before") == "stored"
         garble_the_head_of_the_log(file)
-        await eventually(lambda: is_unsound(room))
-        assert "stop the server in order" in str((await health(room)).problem)
+        await eventually(lambda: is_unsound(service))
+        assert "stop the server in order" in str((await health(service)).problem)
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT client_id FROM client_logs").fetchall() == [("before",)]
 
@@ -267,24 +267,24 @@ async def test_db16_an_index_of_the_log_that_is_cut_or_garbled_costs_nothing(
     monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02 if first == "look" else 3600.0)
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
-    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+    async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
         for number in range(3):
-            assert await write(room, f"before {number}") == "stored"
+            assert await write(service, f"before {number}") == "stored"
             # What a reader has kept of pages counts no more after the next write.
-            assert await room.storage.read(COUNT, None) == number + 1
-        assert await write(room, "before 3") == "stored"
+            assert await service.storage.read(COUNT, None) == number + 1
+        assert await write(service, "before 3") == "stored"
         harm(file)
         match first:
             case "write":
-                assert await write(room, "after") == "stored"
+                assert await write(service, "after") == "stored"
             case "read":
-                assert await room.storage.read(COUNT, None) == 4
+                assert await service.storage.read(COUNT, None) == 4
             case "look":
                 await eventually(lambda: beside(file, "-shm").stat().st_size >= INDEX_BYTES)
-                assert not await is_unsound(room)
+                assert not await is_unsound(service)
         if first != "stop":
-            assert await write(room, "last") == "stored"
-            assert await room.storage.read(COUNT, None) == (6 if first == "write" else 5)
+            assert await write(service, "last") == "stored"
+            assert await service.storage.read(COUNT, None) == (6 if first == "write" else 5)
     with closing(sqlite3.connect(file)) as connection:
         kept = connection.execute("SELECT count(*) FROM client_logs").fetchone()[0]
         assert kept == {"write": 6, "read": 5, "look": 5, "stop": 4}[first]
@@ -300,8 +300,8 @@ async def test_db14_a_log_that_goes_within_a_transaction_leaves_open_whether_tha
         unlink_the_log(file)
         return outcome
 
-    async with storage_room(url, operations=(Operation("note", note_and_unlink, str),)) as room:
-        assert await write(room, "open") == "deadline_exceeded"
+    async with storage_service(url, operations=(Operation("note", note_and_unlink, str),)) as service:
+        assert await write(service, "open") == "deadline_exceeded"
 
 
 async def test_db14_a_log_that_is_put_back_is_written_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,21 +309,21 @@ async def test_db14_a_log_that_is_put_back_is_written_to_again(tmp_path: Path, m
     monkeypatch.setattr("actors.storage.writer.WHOLE_LOOK_SECONDS", 0.02)
     url = fresh_database(tmp_path)
     log = beside(Path(str(url.database)), "-wal")
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "before") == "stored"
         move_away(log)
-        await eventually(lambda: is_unsound(room))
+        await eventually(lambda: is_unsound(service))
         log.with_name("moved").rename(log)
-        await eventually(lambda: _is_sound(room))
-        assert await write(room, "after") == "stored"
+        await eventually(lambda: _is_sound(service))
+        assert await write(service, "after") == "stored"
 
 
 async def test_db14_a_log_that_sqlite_removes_behind_the_last_connection_is_not_missed(tmp_path: Path) -> None:
     url = fresh_database(tmp_path)
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "before") == "stored"
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "after") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "after") == "stored"
 
 
 @pytest.mark.parametrize("together", [1, 3])
@@ -342,10 +342,10 @@ async def test_op_a_write_whose_file_is_moved_before_its_answer_is_not_said_to_b
 
     answers: list[str] = []
     moving: Operation[str, str] = Operation("note", note_and_move, str)
-    async with storage_room(url, operations=(moving,), queries=(COUNT,)) as room, trio.open_nursery() as nursery:
+    async with storage_service(url, operations=(moving,), queries=(COUNT,)) as service, trio.open_nursery() as nursery:
 
         async def ask(number: int) -> None:
-            answers.append(await write(room, str(number)))
+            answers.append(await write(service, str(number)))
 
         for number in range(together):
             nursery.start_soon(ask, number)
@@ -365,11 +365,11 @@ async def test_a_database_that_breaks_is_noticed_without_any_write(
 ) -> None:
     monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02)
     url = fresh_database(tmp_path)
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "before") == "stored"
         harm(Path(str(url.database)))
-        await eventually(lambda: is_unsound(room))
-        assert await write(room, "lost") == "unavailable"
+        await eventually(lambda: is_unsound(service))
+        assert await write(service, "lost") == "unavailable"
 
 
 async def test_damage_that_a_write_meets_is_unavailable_and_not_our_fault(
@@ -377,12 +377,12 @@ async def test_damage_that_a_write_meets_is_unavailable_and_not_our_fault(
 ) -> None:
     monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 3600.0)
     url = fresh_database(tmp_path)
-    async with storage_room(url, operations=(NOTE,), queries=(COUNT,)) as room:
+    async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
         garble_all_but_the_beginning(Path(str(url.database)))
-        assert await write(room, "lost") == "unavailable"
-        assert not (await health(room)).is_writable
+        assert await write(service, "lost") == "unavailable"
+        assert not (await health(service)).is_writable
         with pytest.raises(CommandRefused, match="cannot be read now"):
-            await room.storage.read(COUNT, None)
+            await service.storage.read(COUNT, None)
 
 
 async def test_a_file_that_is_put_back_is_written_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,17 +390,17 @@ async def test_a_file_that_is_put_back_is_written_to_again(tmp_path: Path, monke
     monkeypatch.setattr("actors.storage.writer.WHOLE_LOOK_SECONDS", 0.02)
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
-    async with storage_room(url, operations=(NOTE,)) as room:
-        assert await write(room, "before") == "stored"
+    async with storage_service(url, operations=(NOTE,)) as service:
+        assert await write(service, "before") == "stored"
         move_away(file)
-        await eventually(lambda: is_unsound(room))
+        await eventually(lambda: is_unsound(service))
         file.with_name("moved").rename(file)
-        await eventually(lambda: _is_sound(room))
-        assert await write(room, "after") == "stored"
+        await eventually(lambda: _is_sound(service))
+        assert await write(service, "after") == "stored"
 
 
-async def _is_sound(room: StorageRoom) -> bool:
-    return (await health(room)).is_writable
+async def _is_sound(service: StorageService) -> bool:
+    return (await health(service)).is_writable
 
 
 def test_a_look_at_a_large_table_ends_in_time_and_the_next_is_at_another(

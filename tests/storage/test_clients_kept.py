@@ -17,7 +17,7 @@ from actors.storage.messages import LogEvent, Operation, Outcome
 from actors.storage.tables import client_logs, events
 from protocol.errors import ErrorCode
 from tests.database_fixture import fresh_database
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 
 NOW_MS = 1_800_000_000_000
 EVENT = LogEvent(type="noted", channel="tasks", data={"text": "x"})
@@ -118,9 +118,9 @@ async def test_an_operation_that_keeps_something_counts_its_client(
     keeping: Operation[None, str] = Operation("keeping", lambda *_: Outcome(value="kept"), str, begins_client=True)
     passing: Operation[None, str] = Operation("passing", lambda *_: Outcome(value="passed"), str)
     url = fresh_database(tmp_path)
-    async with storage_room(url, operations=[keeping, passing]) as room:
+    async with storage_service(url, operations=[keeping, passing]) as service:
         for _ in range(2):
-            assert (await room.storage.transact(keeping, None, client_id="first")).value == "kept"
+            assert (await service.storage.transact(keeping, None, client_id="first")).value == "kept"
         with pytest.raises(CommandRefused, match="takes no other"):
-            await room.storage.transact(keeping, None, client_id="second")
-        assert (await room.storage.transact(passing, None, client_id="second")).value == "passed"
+            await service.storage.transact(keeping, None, client_id="second")
+        assert (await service.storage.transact(passing, None, client_id="second")).value == "passed"

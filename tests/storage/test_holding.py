@@ -18,7 +18,7 @@ from actors.storage.holding import holder_name, holding_file
 from actors.storage.messages import DescribeStorage, Operation, Outcome
 from actors.storage.schema import prepare_database
 from tests.server_fixture import eventually
-from tests.storage_room import StorageRoom, storage_room
+from tests.storage_service import StorageService, storage_service
 
 FIRST, SECOND = holder_name("http://127.0.0.1:8000"), holder_name("http://127.0.0.1:9000")
 
@@ -31,17 +31,17 @@ def note(connection: Any, name: str) -> Outcome[str]:
 NOTE: Operation[str, str] = Operation("note", note, str)
 
 
-async def write(room: StorageRoom, name: str) -> str:
+async def write(service: StorageService, name: str) -> str:
     """`stored`, or the code of the refusal."""
     try:
-        await room.storage.transact(NOTE, name, client_id="me", timeout=15)
+        await service.storage.transact(NOTE, name, client_id="me", timeout=15)
     except CommandRefused as refusal:
         return refusal.code.value
     return "stored"
 
 
-async def problem(room: StorageRoom) -> str | None:
-    health = await room.storage.writer.ask(DescribeStorage(), timeout=60)
+async def problem(service: StorageService) -> str | None:
+    health = await service.storage.writer.ask(DescribeStorage(), timeout=60)
     assert health.is_writable == (health.problem is None)
     return str(health.problem) if health.problem else None
 
@@ -89,8 +89,8 @@ def end_session(operator: Engine, holder: str) -> None:
 @pytest.mark.integration
 async def test_of_two_running_servers_one_writes_and_the_other_says_who(postgresql_database: URL) -> None:
     async with (
-        storage_room(postgresql_database, operations=(NOTE,), holder=FIRST) as first,
-        storage_room(postgresql_database, operations=(NOTE,), holder=SECOND) as second,
+        storage_service(postgresql_database, operations=(NOTE,), holder=FIRST) as first,
+        storage_service(postgresql_database, operations=(NOTE,), holder=SECOND) as second,
     ):
         assert await write(first, "one") == "stored"
         assert await write(second, "two") == "unavailable"
@@ -103,7 +103,7 @@ async def test_of_two_running_servers_one_writes_and_the_other_says_who(postgres
 async def test_a_lock_that_was_lost_to_another_means_no_more_writes_until_it_is_held_again(
     postgresql_database: URL, operator: Engine
 ) -> None:
-    async with storage_room(postgresql_database, operations=(NOTE,), holder=FIRST) as first:
+    async with storage_service(postgresql_database, operations=(NOTE,), holder=FIRST) as first:
         assert await write(first, "before") == "stored"
         other = open_engine(postgresql_database, writes=True, holder=SECOND)
         end_session(operator, FIRST)
@@ -129,15 +129,15 @@ async def test_a_lock_that_was_lost_to_another_means_no_more_writes_until_it_is_
         assert not [name for name in names if name.startswith("lost")]
 
 
-async def _writes(room: StorageRoom) -> bool:
-    return await write(room, "again") == "stored"
+async def _writes(service: StorageService) -> bool:
+    return await write(service, "again") == "stored"
 
 
 @pytest.mark.integration
 async def test_a_session_that_was_cut_is_noticed_and_made_anew_without_any_write(
     postgresql_database: URL, operator: Engine
 ) -> None:
-    async with storage_room(postgresql_database, operations=(NOTE,), holder=FIRST) as first:
+    async with storage_service(postgresql_database, operations=(NOTE,), holder=FIRST) as first:
         assert await write(first, "before") == "stored"
         end_session(operator, FIRST)
         with operator.connect() as connection:
@@ -147,8 +147,8 @@ async def test_a_session_that_was_cut_is_noticed_and_made_anew_without_any_write
         assert await write(first, "after") == "stored"
 
 
-async def _is_sound(room: StorageRoom) -> bool:
-    return await problem(room) is None
+async def _is_sound(service: StorageService) -> bool:
+    return await problem(service) is None
 
 
 def test_a_file_that_the_settings_name_is_held_by_one_server(tmp_path: Path) -> None:

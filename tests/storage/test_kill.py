@@ -25,7 +25,7 @@ import trio
 from sqlalchemy import text
 from actors.storage.database import database_url
 from actors.storage.messages import IdempotencyKey, LogEvent, Operation, Outcome
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 
 def note(connection, wanted):
     connection.execute(text("INSERT INTO notes VALUES (:one)"), {"one": wanted})
@@ -33,18 +33,18 @@ def note(connection, wanted):
 
 NOTE = Operation("note", note, int)
 
-async def write(room, numbers):
+async def write(service, numbers):
     for number in numbers:
         key = IdempotencyKey(client_id="me", device_id="d", command_id=str(number), digest="d")
-        await room.storage.transact(NOTE, number, client_id="me", key=key, timeout=30)
+        await service.storage.transact(NOTE, number, client_id="me", key=key, timeout=30)
         print(number, flush=True)
 
 async def main():
     first = int(sys.argv[2])
-    async with storage_room(database_url(None, Path(sys.argv[1])), operations=(NOTE,)) as room:
+    async with storage_service(database_url(None, Path(sys.argv[1])), operations=(NOTE,)) as service:
         async with trio.open_nursery() as nursery:
             for writer in range(4):
-                nursery.start_soon(write, room, range(first + writer, first + 100_000, 4))
+                nursery.start_soon(write, service, range(first + writer, first + 100_000, 4))
 
 trio.run(main)
 """

@@ -23,7 +23,7 @@ from runtime.child_record import State
 from runtime.testing import crash
 from tests.database_fixture import fresh_database
 from tests.server_fixture import eventually
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 
 
 def open_files(database: Path) -> int:
@@ -38,7 +38,7 @@ def open_files(database: Path) -> int:
     return found
 
 
-async def test_a_query_that_runs_when_the_room_stops_leaves_no_connection_open(tmp_path: Path) -> None:
+async def test_a_query_that_runs_when_the_service_stops_leaves_no_connection_open(tmp_path: Path) -> None:
     has_begun, may_end = threading.Event(), threading.Event()
 
     def wait(connection: Connection, _: None) -> None:
@@ -50,19 +50,19 @@ async def test_a_query_that_runs_when_the_room_stops_leaves_no_connection_open(t
     fresh_database(tmp_path)
     database = tmp_path / FILE_NAME
     async with trio.open_nursery() as nursery:
-        async with storage_room(database_url(None, tmp_path), queries=[slow]) as room:
+        async with storage_service(database_url(None, tmp_path), queries=[slow]) as service:
 
             async def ask() -> None:
-                # Whatever an ask is told whose room has stopped meanwhile.
+                # Whatever an ask is told whose service has stopped meanwhile.
                 with suppress(Exception):
-                    await room.storage.read(slow, None)
+                    await service.storage.read(slow, None)
 
             nursery.start_soon(ask)
             await eventually(has_begun.is_set)
             assert open_files(database) >= 1
 
             async def let_it_end() -> None:
-                # The room has told its reader to stop by now, or does so in this moment.
+                # The service has told its reader to stop by now, or does so in this moment.
                 await trio.testing.wait_all_tasks_blocked(0.05)
                 may_end.set()
 
@@ -96,14 +96,14 @@ async def test_an_actor_that_says_no_good_bye_leaves_no_connection_open(
     tmp_path: Path, path: str, end: Callable[[ActorSystem, str, Exception], None]
 ) -> None:
     database = Path(str(fresh_database(tmp_path).database))
-    async with storage_room(database_url(None, tmp_path), queries=[SELECT]) as room:
+    async with storage_service(database_url(None, tmp_path), queries=[SELECT]) as service:
         if path == "readers":
-            assert await room.storage.read(SELECT, None) == 1
+            assert await service.storage.read(SELECT, None) == 1
         else:
-            await room.storage.transact(OPEN_LOG, "me", client_id="me")
+            await service.storage.transact(OPEN_LOG, "me", client_id="me")
         assert open_files(database) == 1
-        end(room.system, path, RuntimeError("on purpose"))
-        await eventually(lambda: room.system.record(path).incarnation == 2)
+        end(service.system, path, RuntimeError("on purpose"))
+        await eventually(lambda: service.system.record(path).incarnation == 2)
         assert open_files(database) == 0
 
 
@@ -121,10 +121,10 @@ async def test_a_crash_waits_for_the_thread_that_has_a_connection_and_closes_it(
     query: Query[str, Any] = Query("slow", wait)
     operation: Operation[str, str] = Operation("slow", wait, str)
     database = Path(str(fresh_database(tmp_path).database))
-    async with storage_room(database_url(None, tmp_path), operations=[operation], queries=[query]) as room:
+    async with storage_service(database_url(None, tmp_path), operations=[operation], queries=[query]) as service:
 
         async def ask() -> None:
-            storage = room.storage
+            storage = service.storage
             asked = storage.read(query, "") if path == "readers" else storage.transact(operation, "", client_id="me")
             with pytest.raises(ActorDead):
                 await asked
@@ -132,16 +132,16 @@ async def test_a_crash_waits_for_the_thread_that_has_a_connection_and_closes_it(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await eventually(has_begun.is_set)
-            crash(room.system, path, RuntimeError("on purpose"))
+            crash(service.system, path, RuntimeError("on purpose"))
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert room.system.record(path).incarnation == 1
+            assert service.system.record(path).incarnation == 1
             assert open_files(database) == 1
             may_end.set()
-            await eventually(lambda: room.system.record(path).incarnation == 2)
+            await eventually(lambda: service.system.record(path).incarnation == 2)
         assert open_files(database) == 0
 
 
-async def test_a_query_and_a_write_that_run_when_the_room_is_told_to_stop_are_answered(tmp_path: Path) -> None:
+async def test_a_query_and_a_write_that_run_when_the_service_is_told_to_stop_are_answered(tmp_path: Path) -> None:
     begun, may_end = [threading.Event(), threading.Event()], threading.Event()
 
     def read(connection: Connection, _: None) -> str:
@@ -160,21 +160,21 @@ async def test_a_query_and_a_write_that_run_when_the_room_is_told_to_stop_are_an
     answers: list[str] = []
     async with (
         trio.open_nursery() as nursery,
-        storage_room(database_url(None, tmp_path), operations=[operation], queries=[query]) as room,
+        storage_service(database_url(None, tmp_path), operations=[operation], queries=[query]) as service,
     ):
 
         async def ask_to_read() -> None:
-            answers.append(await room.storage.read(query, None))
+            answers.append(await service.storage.read(query, None))
 
         async def ask_to_write() -> None:
-            answers.append((await room.storage.transact(operation, None, client_id="me")).value)
+            answers.append((await service.storage.transact(operation, None, client_id="me")).value)
 
         nursery.start_soon(ask_to_read)
         nursery.start_soon(ask_to_write)
         await eventually(lambda: all(one.is_set() for one in begun))
 
         async def let_them_end() -> None:
-            await eventually(lambda: room.system.record("readers").state is State.STOPPING)
+            await eventually(lambda: service.system.record("readers").state is State.STOPPING)
             may_end.set()
 
         nursery.start_soon(let_them_end)

@@ -22,13 +22,13 @@ ROOMS_WITH_TABLES = [path.parent.name for path in sorted(Path("actors").glob("*/
 
 def all_tables() -> MetaData:
     together = MetaData()
-    for room in ROOMS_WITH_TABLES:
-        for table in importlib.import_module(f"actors.{room}.tables").metadata.tables.values():
+    for service in ROOMS_WITH_TABLES:
+        for table in importlib.import_module(f"actors.{service}.tables").metadata.tables.values():
             table.to_metadata(together)
     return together
 
 
-def test_the_migrations_make_exactly_the_tables_that_the_rooms_describe(database_engine: Engine) -> None:
+def test_the_migrations_make_exactly_the_tables_that_the_services_describe(database_engine: Engine) -> None:
     with database_engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), all_tables()) == []
 
@@ -116,6 +116,6 @@ def test_on_postgresql_every_step_goes_up_and_down_and_ends_at_the_tables() -> N
     engine.dispose()
 
 
-def test_what_a_start_looks_for_is_what_the_rooms_describe() -> None:
+def test_what_a_start_looks_for_is_what_the_services_describe() -> None:
     described = {table.name: {column.name for column in table.columns} for table in all_tables().tables.values()}
     assert {name: set(columns.split()) for name, columns in COLUMNS.items()} == described

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from actors.logging import configure_logging
 from actors.storage.messages import Operation, Outcome, Query
 from runtime import HandlerFailed
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 
 SECRET = "what-a-client-said"
 
@@ -55,11 +55,11 @@ async def test_op_no_parameter_of_a_statement_stands_in_the_log(
     configure_logging("debug")
     write = Operation("lack_the_rest", lack_the_rest, type(None))
     read: Query[Any, Any] = Query("ask_nonsense", ask_nonsense)
-    async with storage_room(url, operations=(write,), queries=(read,)) as room:
+    async with storage_service(url, operations=(write,), queries=(read,)) as service:
         with pytest.raises(HandlerFailed):
-            await room.storage.transact(write, SECRET, client_id="a")
+            await service.storage.transact(write, SECRET, client_id="a")
         with pytest.raises(Exception, match="cannot be read"):
-            await room.storage.read(read, SECRET)
+            await service.storage.read(read, SECRET)
     said = log.getvalue()
     assert "operation failed" in said
     assert "read failed" in said

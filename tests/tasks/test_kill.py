@@ -36,11 +36,11 @@ from actors.tasks.actor import Tasks
 from protocol.task_model import TaskStatus
 from protocol.tasks import TaskCreate, TaskMove
 from runtime import ChildSpec
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 
 numbers = itertools.count(int(sys.argv[2]))
 
-async def write(room, chosen):
+async def write(service, chosen):
     made = []
     def said(**what):
         return {"client_id": "me", "device_id": "d", **what}
@@ -48,7 +48,7 @@ async def write(room, chosen):
         number = next(numbers)
         key = IdempotencyKey(client_id="me", device_id="d", command_id=str(number), digest="d")
         if len(made) < 3 or chosen.random() < 0.3:
-            task = await room.ask(CreateTask(**said(data=TaskCreate(title=str(number)), key=key)), timeout=30)
+            task = await service.ask(CreateTask(**said(data=TaskCreate(title=str(number)), key=key)), timeout=30)
             made.append(task)
         else:
             place = chosen.randrange(len(made))
@@ -56,7 +56,7 @@ async def write(room, chosen):
             data = {"task_id": made[place].id, "version": made[place].version, "status": made[place].status}
             if beside.id != made[place].id and beside.status is made[place].status:
                 data["before"] = beside.id
-            task = await room.ask(MoveTask(**said(data=TaskMove(**data), key=key)), timeout=30)
+            task = await service.ask(MoveTask(**said(data=TaskMove(**data), key=key)), timeout=30)
             made[place] = task
         print(json.dumps([number, task.id, task.version]), flush=True)
 
@@ -64,10 +64,10 @@ async def main():
     def children(system, storage):
         return [ChildSpec(id="tasks", start=lambda: Tasks(storage, system.reference("nowhere")))]
     url = database_url(None, Path(sys.argv[1]))
-    async with storage_room(url, operations=OPERATIONS, queries=QUERIES, children=children) as room:
+    async with storage_service(url, operations=OPERATIONS, queries=QUERIES, children=children) as service:
         async with trio.open_nursery() as nursery:
             for seed in range(4):
-                nursery.start_soon(write, room.system.reference("tasks"), random.Random(seed))
+                nursery.start_soon(write, service.system.reference("tasks"), random.Random(seed))
 
 trio.run(main)
 """

@@ -76,7 +76,9 @@ async def test_a_create_whose_analysis_is_late_answers_in_time_and_the_analysis_
         assert now["updated"] == task["updated"]
 
 
-async def test_an_analysis_that_waits_survives_a_crash_of_the_room_and_a_restart_of_the_server(tmp_path: Path) -> None:
+async def test_an_analysis_that_waits_survives_a_crash_of_the_service_and_a_restart_of_the_server(
+    tmp_path: Path,
+) -> None:
     async with running_server(tmp_path, mock_step_seconds=0.2) as server, server.http() as http:
         task = await made(http, title="count to 50", analyze_with_ai=True, ai_timeout_seconds=0)
         crash(server.system, "tasks", RuntimeError("on purpose"))
@@ -303,7 +305,9 @@ async def test_bad_input_of_every_kind_gets_a_named_problem_and_changes_nothing(
         assert await everything() == before
 
 
-async def test_a_room_that_is_restarting_is_unavailable_and_no_error_of_ours(engineless_server: RunningServer) -> None:
+async def test_a_service_that_is_restarting_is_unavailable_and_no_internal_error(
+    engineless_server: RunningServer,
+) -> None:
     async with engineless_server.http() as http:
         await made(http)
         crash(engineless_server.system, "storage/readers", RuntimeError("on purpose"))

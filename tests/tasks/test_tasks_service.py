@@ -30,7 +30,7 @@ from protocol.tasks import BulkItem, TaskBulk, TaskCreate, TaskGet, TaskList, Ta
 from runtime import ActorDead, AskDeadline, ChildSpec, MailboxFull
 from runtime.testing import Probe, RecordingRef, run_handler
 from tests.server_fixture import eventually
-from tests.storage_room import StorageRoom, storage_room
+from tests.storage_service import StorageService, storage_service
 
 NOW = 1_790_000_000.0
 
@@ -59,7 +59,7 @@ async def tasks_service(
     steady: Callable[[], float] = time.monotonic,
     queries: Iterable[Query[Any, Any]] = QUERIES,
     **hooks: Any,
-) -> AsyncIterator[StorageRoom]:
+) -> AsyncIterator[StorageService]:
     """The tasks service on real storage, with a model that gives these answers in turn."""
 
     def next_answer(_: object) -> object:
@@ -79,23 +79,23 @@ async def tasks_service(
             ),
         ]
 
-    async with storage_room(database, operations=OPERATIONS, queries=queries, children=children, **hooks) as room:
-        yield room
+    async with storage_service(database, operations=OPERATIONS, queries=queries, children=children, **hooks) as service:
+        yield service
 
 
-async def ask(room: StorageRoom, message: TaskRequest[Any]) -> Any:
-    return await room.system.reference("tasks").ask(message, timeout=30)
+async def ask(service: StorageService, message: TaskRequest[Any]) -> Any:
+    return await service.system.reference("tasks").ask(message, timeout=30)
 
 
-async def create(room: StorageRoom, **data: Any) -> Task:
+async def create(service: StorageService, **data: Any) -> Task:
     wanted = TaskCreate(**{"title": "t", "analyze_with_ai": True, "ai_timeout_seconds": 20, **data})
-    task: Task = await ask(room, CreateTask(**said(data=wanted)))
+    task: Task = await ask(service, CreateTask(**said(data=wanted)))
     return task
 
 
 async def test_an_analysis_is_the_models_own_words_with_their_measured_confidence(database: URL) -> None:
-    async with tasks_service(database, [completion(" three steps\n")]) as room:
-        task = await create(room)
+    async with tasks_service(database, [completion(" three steps\n")]) as service:
+        task = await create(service)
     assert (task.ai_analysis, task.ai_analysis_confidence) == ("three steps", 0.75)
     assert (task.ai_analysis_status, task.version) == (AnalysisStatus.DONE, 1)
 
@@ -103,8 +103,8 @@ async def test_an_analysis_is_the_models_own_words_with_their_measured_confidenc
 async def test_a_model_that_is_not_there_yet_is_asked_again(database: URL) -> None:
     answers = [GenerationRefused(ErrorCode.MODEL_UNAVAILABLE, "loading"), completion("late but true")]
     began = trio.current_time()
-    async with tasks_service(database, answers) as room:
-        task = await create(room)
+    async with tasks_service(database, answers) as service:
+        task = await create(service)
     assert task.ai_analysis == "late but true"
     assert trio.current_time() - began >= RETRY_SECONDS
 
@@ -119,20 +119,20 @@ async def test_a_model_that_is_not_there_yet_is_asked_again(database: URL) -> No
     ],
 )
 async def test_a_failure_is_told_as_one_and_no_text_is_made_up(database: URL, answer: object) -> None:
-    async with tasks_service(database, [answer]) as room:
-        task = await create(room)
+    async with tasks_service(database, [answer]) as service:
+        task = await create(service)
         assert task.ai_analysis_status is AnalysisStatus.FAILED
         assert (task.ai_analysis, task.ai_analysis_confidence, task.version) == (None, None, 1)
-        page = await ask(room, ListTasks(**said(data=TaskList())))
+        page = await ask(service, ListTasks(**said(data=TaskList())))
         assert page.tasks == [task]
 
 
 async def test_analyses_of_many_tasks_are_all_made(database: URL) -> None:
-    async with tasks_service(database, [completion(f"answer {number}") for number in range(12)]) as room:
+    async with tasks_service(database, [completion(f"answer {number}") for number in range(12)]) as service:
         made: list[Task] = []
 
         async def one() -> None:
-            made.append(await create(room))
+            made.append(await create(service))
 
         async with trio.open_nursery() as nursery:
             for _ in range(12):
@@ -165,11 +165,11 @@ async def test_more_requests_than_may_wait_are_refused() -> None:
 
 
 async def test_a_server_that_is_about_to_end_leaves_the_analysis_for_its_next_start(database: URL) -> None:
-    async with tasks_service(database, [GenerationRefused(ErrorCode.SHUTTING_DOWN, "later")]) as room:
-        task = await create(room)
+    async with tasks_service(database, [GenerationRefused(ErrorCode.SHUTTING_DOWN, "later")]) as service:
+        task = await create(service)
         assert task.ai_analysis_status is AnalysisStatus.PENDING
-    async with tasks_service(database, [completion("after all")]) as room:
-        await until_analysed(room, task.id, "after all")
+    async with tasks_service(database, [completion("after all")]) as service:
+        await until_analysed(service, task.id, "after all")
 
 
 async def test_due_dates_that_are_near_are_triggered_at_start(database: URL) -> None:
@@ -179,15 +179,15 @@ async def test_due_dates_that_are_near_are_triggered_at_start(database: URL) -> 
         told.extend(f"{client_id}:{one.kind}" for one in triggers)
         return ()
 
-    async with tasks_service(database, [], hook=hook) as room:
+    async with tasks_service(database, [], hook=hook) as service:
         wanted = TaskCreate(title="t", due="2026-09-21T20:00:00Z")
-        task = await ask(room, CreateTask(**said(data=wanted)))
+        task = await ask(service, CreateTask(**said(data=wanted)))
     # The same database a little later, and once more.
     for _ in range(2):
-        async with tasks_service(database, [], hook=hook) as room:
+        async with tasks_service(database, [], hook=hook) as service:
             await eventually(lambda: "me:due_soon" in told)
             again = await ask(
-                room, UpdateTask(**said(data=TaskUpdate(task_id=task.id, version=task.version, tags=["x"])))
+                service, UpdateTask(**said(data=TaskUpdate(task_id=task.id, version=task.version, tags=["x"])))
             )
             task = again if again.version > task.version else task
     assert told.count("me:due_soon") == 1
@@ -205,19 +205,19 @@ async def test_a_due_date_that_was_told_ahead_is_told_again_once_the_clock_was_s
         return NOW + day * 86_400
 
     due = wire_time(at(9))
-    async with tasks_service(database, [], hook=hook, clock=lambda: at(days[0])) as room:
-        await ask(room, CreateTask(**said(data=TaskCreate(title="t", due=due))))
+    async with tasks_service(database, [], hook=hook, clock=lambda: at(days[0])) as service:
+        await ask(service, CreateTask(**said(data=TaskCreate(title="t", due=due))))
 
         async def is_untold() -> bool:
             # A look that is told of during another one is left out.
             tasks.tell_nowait(CheckDueTasks())
             wanted = DueTasksQuery(now_ms=int(at(8) * 1000))
-            return bool(await room.storage.read(CLIENTS_WITH_DUE, wanted))
+            return bool(await service.storage.read(CLIENTS_WITH_DUE, wanted))
 
         async def is_told() -> bool:
             return not await is_untold()
 
-        tasks = room.system.reference("tasks")
+        tasks = service.system.reference("tasks")
         await eventually(is_told)
         days[0] = 1.0
         await eventually(is_untold)
@@ -242,8 +242,8 @@ async def test_an_analysis_that_cannot_be_kept_yet_is_kept_when_the_database_tak
         return ()
 
     # The model answers once: what it said is not thrown away.
-    async with tasks_service(database, [completion("said once")], hook=hook) as room:
-        task = await create(room)
+    async with tasks_service(database, [completion("said once")], hook=hook) as service:
+        task = await create(service)
     assert (task.ai_analysis, full) == ("said once", [])
 
 
@@ -259,8 +259,8 @@ async def test_what_waits_for_an_analysis_is_found_once_the_database_can_be_read
         return PENDING_ANALYSES.function(connection, wanted)
 
     queries = [Query(one.name, failing_at_first) if one is PENDING_ANALYSES else one for one in QUERIES]
-    async with tasks_service(database, [completion("found")], queries=queries) as room:
-        assert (await create(room)).ai_analysis == "found"
+    async with tasks_service(database, [completion("found")], queries=queries) as service:
+        assert (await create(service)).ai_analysis == "found"
     assert failures == []
 
 
@@ -277,8 +277,8 @@ async def test_due_dates_and_leases_are_looked_for_again_after_the_database_coul
 
 
 async def test_a_task_is_told_as_it_was_made_where_it_cannot_be_read_again(database: URL) -> None:
-    async with tasks_service(database, []) as room:
-        made = await create(room, analyze_with_ai=False)
+    async with tasks_service(database, []) as service:
+        made = await create(service, analyze_with_ai=False)
     writer = RecordingRef("storage/writer", {Transact: Committed(value=made)})
     readers = RecordingRef("storage/readers", {Read: ActorDead("storage/readers", 1, "crashed")})
     actor = Tasks(Storage(writer, readers), RecordingRef("model"))
@@ -296,15 +296,15 @@ async def test_a_model_that_is_never_there_fails_the_analysis_in_the_end(
     monkeypatch.setattr("actors.tasks.actor.ANALYSIS_SECONDS", 0.05)
     monkeypatch.setattr("actors.tasks.actor.RETRY_SECONDS", 0.001)
     answers: list[object] = [ActorDead("model", 1, "crashed") for _ in range(100)]
-    async with tasks_service(database, answers) as room:
-        task = await create(room)
+    async with tasks_service(database, answers) as service:
+        task = await create(service)
     assert (task.ai_analysis_status, task.ai_analysis) == (AnalysisStatus.FAILED, None)
     assert len(answers) < 100
 
 
-async def until_analysed(room: StorageRoom, task_id: str, text: str) -> None:
+async def until_analysed(service: StorageService, task_id: str, text: str) -> None:
     async def is_analysed() -> bool:
-        now = await ask(room, GetTask(**said(data=TaskGet(task_id=task_id))))
+        now = await ask(service, GetTask(**said(data=TaskGet(task_id=task_id))))
         return bool(now.ai_analysis == text)
 
     await eventually(is_analysed)
@@ -326,17 +326,17 @@ def test_only_commands_that_ask_for_an_analysis_have_those_that_wait_looked_for(
 
 async def test_a_task_that_is_made_with_others_gets_its_analysis(database: URL) -> None:
     items = [BulkItem(create=TaskCreate(title="a")), BulkItem(create=TaskCreate(title="b", analyze_with_ai=True))]
-    async with tasks_service(database, [completion("of b")]) as room:
-        made = await ask(room, ChangeInBulk(**said(data=TaskBulk(items=items))))
+    async with tasks_service(database, [completion("of b")]) as service:
+        made = await ask(service, ChangeInBulk(**said(data=TaskBulk(items=items))))
         assert made.items[1].task is not None
-        await until_analysed(room, made.items[1].task.id, "of b")
+        await until_analysed(service, made.items[1].task.id, "of b")
 
 
 async def test_a_task_that_was_made_after_its_asker_had_given_up_gets_its_analysis(database: URL) -> None:
-    async with tasks_service(database, [completion("all the same")]) as room:
-        await create(room, analyze_with_ai=False)
+    async with tasks_service(database, [completion("all the same")]) as service:
+        await create(service, analyze_with_ai=False)
         wanted = TaskCreate(title="t", analyze_with_ai=True)
         asked = CommandContext(client_id="me", device_id="desk", data=wanted, now_ms=int(NOW * 1000))
-        made = await room.storage.transact(WRITES[CreateTask], asked, client_id="me")
-        room.system.reference("tasks").tell_nowait(CheckDueTasks())
-        await until_analysed(room, made.value.id, "all the same")
+        made = await service.storage.transact(WRITES[CreateTask], asked, client_id="me")
+        service.system.reference("tasks").tell_nowait(CheckDueTasks())
+        await until_analysed(service, made.value.id, "all the same")

@@ -18,7 +18,7 @@ from protocol.errors import ErrorCode
 from protocol.task_model import Task, TaskStatus
 from protocol.tasks import TaskLimits
 from tests.database_fixture import fresh_database
-from tests.storage_room import storage_room
+from tests.storage_service import storage_service
 from tests.tasks.board_kit import START_MS, BoardStore, refuse
 
 
@@ -142,14 +142,14 @@ def test_so_many_boards_of_a_client_have_limits(board: BoardStore, monkeypatch: 
 async def test_a_board_without_limits_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 1)
     operation = WRITES[SetLimits]
-    async with storage_room(fresh_database(tmp_path), operations=[operation]) as room:
+    async with storage_service(fresh_database(tmp_path), operations=[operation]) as service:
 
         async def limit(client_id: str, **limits: int) -> None:
             data = structure({"project": "one", "limits": limits}, TaskLimits)
             asked: CommandContext[TaskLimits] = CommandContext(
                 client_id=client_id, device_id="desk", data=data, now_ms=START_MS
             )
-            await room.storage.transact(operation, asked, client_id=client_id)
+            await service.storage.transact(operation, asked, client_id=client_id)
 
         for name in ("a", "b"):
             await limit(name)

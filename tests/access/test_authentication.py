@@ -37,7 +37,7 @@ pytestmark = pytest.mark.integration
 
 
 async def make_token(server: RunningServer, *client_ids: str, **changes: Any) -> MadeToken:
-    """A token made by the access room of the server."""
+    """A token made by the server's access service."""
     made: MadeToken = await server.system.reference("access").ask(
         CreateToken(**{"client_ids": client_ids or ("me",), **changes}), timeout=60
     )
@@ -208,7 +208,7 @@ async def test_the_first_token_ends_what_entered_without(engineless_server: Runn
         assert await status(engineless_server, "/health", token) == 200
 
 
-async def test_connections_are_closed_even_by_an_access_room_that_was_lost(engineless_server: RunningServer) -> None:
+async def test_connections_are_closed_even_by_an_access_service_that_was_lost(engineless_server: RunningServer) -> None:
     access = engineless_server.system.reference("access")
     token = await make_token(engineless_server)
     async with greeted(engineless_server, token) as peer:
@@ -229,7 +229,7 @@ async def _holds(server: RunningServer, count: int) -> bool:
     return bool((await server.snapshot("access"))["sessions"] == count)
 
 
-async def test_a_holder_that_leaves_is_forgotten(engineless_server: RunningServer) -> None:
+async def test_a_session_that_ends_is_forgotten(engineless_server: RunningServer) -> None:
     token = await make_token(engineless_server)
     async with greeted(engineless_server, token):
         assert await _holds(engineless_server, 1)
@@ -251,8 +251,8 @@ async def test_tokens_are_still_there_after_a_restart(tmp_path: Path, monkeypatc
 
 async def test_checks_read_no_database(engineless_server: RunningServer) -> None:
     token = await make_token(engineless_server)
-    for room in ("storage/readers", "storage/writer"):
-        suspend(engineless_server.system, room, suspended=True)
+    for path in ("storage/readers", "storage/writer"):
+        suspend(engineless_server.system, path, suspended=True)
     assert await status(engineless_server, "/health/mlx", token) == 503, "let in; the engine is what is missing"
     assert await status(engineless_server, "/health/mlx", new_token()[1]) == 401
 
@@ -350,7 +350,7 @@ async def test_tokens_are_not_forgotten_while_other_machines_may_come(tmp_path: 
 # --- addresses ----------------------------------------------------------------------------------------
 
 
-async def test_p13_a_token_in_an_address_is_refused_at_both_doors(engineless_server: RunningServer) -> None:
+async def test_p13_a_token_in_an_address_is_refused_by_both_listeners(engineless_server: RunningServer) -> None:
     token = await make_token(engineless_server)
     for query in (f"token={token.token}", f"x={token.token}", "access_token=1"):
         async with engineless_server.http() as http:

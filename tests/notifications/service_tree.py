@@ -1,4 +1,4 @@
-"""Storage and the notifications room as a running tree, with probes where their neighbours would be."""
+"""Storage and the notifications service as a running tree, with probes where their neighbours would be."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from runtime import ActorRef, ActorSystem, ChildSpec, SupervisorSpec
 from runtime.testing import Probe
 from tests.database_fixture import fresh_database
 
-__all__ = ["QUICK", "RunningRoom", "engine_health", "room_spec", "running_room"]
+__all__ = ["QUICK", "RunningService", "engine_health", "running_service", "service_spec"]
 
 QUICK = RetrySchedule(base_seconds=0.02, maximum_seconds=0.2, maximum_attempts=8)
 """Retries that a test can wait for."""
 
 
 def engine_health(state: str = "ready", restarts: int = 0, problem: str | None = None) -> EngineHealth:
-    """What the inference room would say."""
+    """What the inference service would say."""
     return EngineHealth(
         engine="mock",
         state=state,
@@ -65,7 +65,7 @@ def engine_health(state: str = "ready", restarts: int = 0, problem: str | None =
     )
 
 
-def room_spec(
+def service_spec(
     system: ActorSystem,
     settings: Settings,
     registry: Probe,
@@ -74,7 +74,7 @@ def room_spec(
     schedule: RetrySchedule | None = QUICK,
     failpoint: Callable[[str], None] = lambda _: None,
 ) -> SupervisorSpec:
-    """Storage, the room and its neighbours as a tree."""
+    """Storage, the service and its neighbours as a tree."""
     url = database_url(settings.database, settings.data_dir)
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     relay = system.reference("storage/relay")
@@ -107,7 +107,7 @@ def room_spec(
 
 
 @define
-class RunningRoom:
+class RunningService:
     """A started tree and what a test asks of it."""
 
     system: ActorSystem
@@ -118,7 +118,7 @@ class RunningRoom:
 
     @property
     def dispatcher(self) -> ActorRef[Any]:
-        """The room's face."""
+        """The service's face."""
         return self.system.reference("notifications/dispatcher")
 
     async def register(self, device_id: str, client_id: str = "me", **fields: Any) -> Any:
@@ -155,7 +155,7 @@ class RunningRoom:
         raise AssertionError("there is no such delivery")
 
     def rows(self, statement: str) -> list[Any]:
-        """Look into the database past the room."""
+        """Look into the database past the service."""
         engine = create_engine(database_url(None, self.settings.data_dir))
         with engine.connect() as connection:
             found = [tuple(row) for row in connection.execute(text(statement))]
@@ -164,14 +164,14 @@ class RunningRoom:
 
 
 @asynccontextmanager
-async def running_room(
+async def running_service(
     folder: Path,
     *,
     schedule: RetrySchedule | None = QUICK,
     failpoint: Callable[[str], None] = lambda _: None,
     health: Any = None,
     **overrides: Any,
-) -> AsyncIterator[RunningRoom]:
+) -> AsyncIterator[RunningService]:
     """Run it for a block, on the folder's database; without a ``schedule`` the settings' own is kept."""
     if not (folder / FILE_NAME).exists():
         fresh_database(folder)
@@ -183,9 +183,9 @@ async def running_room(
     system = ActorSystem(watch_loop=False, drain_seconds=0.1)
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     async with trio.open_nursery() as nursery:
-        spec = room_spec(system, settings, registry, inference, schedule=schedule, failpoint=failpoint)
+        spec = service_spec(system, settings, registry, inference, schedule=schedule, failpoint=failpoint)
         await nursery.start(system.run, spec)
         try:
-            yield RunningRoom(system, settings, storage, registry, inference)
+            yield RunningService(system, settings, storage, registry, inference)
         finally:
             system.request_stop("the test is over")

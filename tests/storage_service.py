@@ -1,4 +1,4 @@
-"""The storage room in a small tree of its own: the real writer, readers and relay on a real database."""
+"""The storage service in a small tree of its own: the real writer, readers and relay on a real database."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from actors.storage.writer import Writer, WriterSettings
 from runtime import ActorSystem, ChildSpec, SupervisorSpec
 from runtime.testing import Probe, running
 
-__all__ = ["StorageRoom", "storage_room"]
+__all__ = ["StorageService", "storage_service"]
 
 
 @frozen
-class StorageRoom:
-    """The room from outside."""
+class StorageService:
+    """The service from outside."""
 
     system: ActorSystem
     storage: Storage
@@ -33,7 +33,7 @@ class StorageRoom:
 
 
 @asynccontextmanager
-async def storage_room(
+async def storage_service(
     url: URL,
     *,
     operations: Iterable[Operation[Any, Any]] = (),
@@ -41,8 +41,8 @@ async def storage_room(
     hook: TriggerHook | None = None,
     holder: str | None = None,
     children: Callable[[ActorSystem, Storage], Iterable[ChildSpec]] = lambda *_: (),
-) -> AsyncIterator[StorageRoom]:
-    """Run storage for a block, with ``children`` started after it (a room under test)."""
+) -> AsyncIterator[StorageService]:
+    """Run storage for a block, with ``children`` started after it (a service under test)."""
     registry, dispatcher = Probe(), Probe()
     settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook, holder=holder)
     all_queries = (*LOG_QUERIES, *queries)
@@ -63,6 +63,6 @@ async def storage_room(
         )
 
     async with running(tree) as system:
-        yield StorageRoom(
+        yield StorageService(
             system, Storage(system.reference("writer"), system.reference("readers")), registry, dispatcher
         )
