@@ -1,4 +1,4 @@
-"""What keeps a client from speaking TLS with a server, or without it: OpenSSL's reasons as sentences, and as cases to act on."""
+"""TLS problems between client and server: OpenSSL's reasons as sentences, and as cases to act on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROBE_SECONDS = 3.0
 
 
 class TlsProblem(enum.Enum):
-    """What is wrong; the value is a sentence about the server."""
+    """Kinds of TLS problems; each value is a sentence about the server."""
 
     UNKNOWN_AUTHORITY = "it is not trusted: its certificate is of an authority that is not known here"
     OTHER_NAME = "it is not trusted: its certificate is for another name"
@@ -45,7 +45,7 @@ _OF_X509 = {
 
 
 def tls_problem(error: BaseException) -> tuple[TlsProblem, str]:
-    """What a handshake that failed came to, and what OpenSSL said where the sentence says less."""
+    """Classify a failed handshake. Returns the problem, and OpenSSL's reason if that says more."""
     if isinstance(error, ssl.SSLCertVerificationError):
         problem = _OF_X509.get(error.verify_code, TlsProblem.OTHER)
         # It names the host that was asked for.
@@ -58,7 +58,7 @@ def tls_problem(error: BaseException) -> tuple[TlsProblem, str]:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server that did not understand us would understand TLS; nothing is sent but a greeting. Blocking."""
+    """True if a server that did not understand a plain request speaks TLS; sends only a greeting. Blocking."""
     try:
         with (
             socket.create_connection((host, port), timeout=PROBE_SECONDS) as plain,

@@ -17,6 +17,9 @@ LIST = """\
 nobody => name the subject
     docs/old.md: history
 on hand => "available"
+[docstrings]
+^whose => a noun or a verb
+anew => "again"
 [names]
 Shelf => ModelRegistry
 """
@@ -63,13 +66,30 @@ def test_an_exception_has_a_reason_and_covers_something(check: ModuleType) -> No
             assert list(TOP.glob(path)), f"{path} of {entry.words!r} matches no file"
 
 
-def test_strings_and_the_help_of_commands_are_read_and_docstrings_are_not(check: ModuleType) -> None:
+def test_strings_and_the_help_of_commands_are_read_and_other_docstrings_are_not(check: ModuleType) -> None:
     entries = check.read_list(LIST)
     assert check.problems_of("actors/one.py", SOURCE, entries) == [
         "actors/one.py:6: 'nobody' is retired: name the subject",
         "actors/one.py:9: 'on\\n hand' is retired: \"available\"",
     ]
     assert check.problems_of("tests/one.py", SOURCE, entries) == []
+
+
+def test_docstrings_are_read_at_their_opening_and_throughout(check: ModuleType) -> None:
+    source = '''"""Begins anew."""
+class Lease:
+    """`Whose` turn it is."""
+    until: float
+    """Whose clock it is, is the server's business anew."""
+    text = "Whose? Anew?"
+'''
+    entries = check.read_list(LIST)
+    assert check.problems_of("runtime/one.py", source, entries) == [
+        "runtime/one.py:1: 'anew' is retired: \"again\"",
+        "runtime/one.py:3: '`Whose' is retired: a noun or a verb",
+        "runtime/one.py:5: 'anew' is retired: \"again\"",
+    ]
+    assert check.problems_of("tests/one.py", source, entries) == []
 
 
 def test_documents_are_read_across_lines_and_exceptions_are_kept(check: ModuleType) -> None:

@@ -164,7 +164,7 @@ class CreateToken(Request[MadeToken]):
 
 @frozen(kw_only=True)
 class TokenOffer:
-    """A token that will be made for whoever shows this code first."""
+    """A token that will be made for the first caller that presents this code."""
 
     code: str = field(repr=False)
     seconds: float

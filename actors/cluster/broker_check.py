@@ -1,4 +1,4 @@
-"""Whether the broker can carry a cluster, asked before anything is started."""
+"""Checks that the broker is fit for a cluster, before anything is started."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def check_broker(address: BrokerAddress) -> None:
 
 
 def _problem(server: dict[str, Any]) -> str | None:
-    """What keeps this broker from carrying a cluster. Valkey also names the version of Redis that it is compatible with."""
+    """Return why this broker is unfit for a cluster, or None. Valkey also reports the version of Redis it is compatible with."""
     version = str(server.get("redis_version", "0"))
     if int(version.partition(".")[0] or 0) < OLDEST:
         return f"is of version {version}; a cluster needs Redis {OLDEST}, or Valkey"

@@ -1,4 +1,4 @@
-"""What nodes hand to each other by way of the broker: five verbs, whatever carries them.
+"""The carrier: what nodes exchange through the broker, as five verbs independent of the engine.
 
 Everything here may be lost, and nothing durable is lost with it. What must be right is a row of the database; what must be
 fast and may be lost goes through a carrier. Each verb has a deadline and may be repeated: one that failed may have been
@@ -38,7 +38,7 @@ PRESENT_SECONDS = 30.0
 MESSAGES_KEPT = 1024
 """Of a node's inbox; the oldest go first."""
 ANNOUNCEMENTS_KEPT = 4096
-"""Of each topic; the oldest go first, so whoever was away for long must look for itself."""
+"""Per topic; the oldest are dropped first, so a node that was away for long must check for itself."""
 
 
 class CarrierFault(Exception):
@@ -46,11 +46,11 @@ class CarrierFault(Exception):
 
 
 class CarrierUnavailable(CarrierFault):
-    """It cannot be reached, or took too long; whether it was carried out is unknown."""
+    """The carrier is unreachable or too slow. It is unknown whether the verb was carried out."""
 
 
 class Forged(CarrierFault):
-    """What it holds was not written under this cluster's key."""
+    """The data was not written under this cluster's key."""
 
 
 @frozen
@@ -62,7 +62,7 @@ class Appended:
 
 @frozen
 class Fenced:
-    """Somebody with a higher fence has taken over the log; nothing was appended."""
+    """An owner with a higher fence has taken over the log. Nothing was appended."""
 
     fence: int
 
@@ -92,16 +92,16 @@ class Told:
 
 @frozen
 class Announced:
-    """Something changed for ``key``: whoever cares reads it where it is stored."""
+    """Something changed for ``key``. Interested nodes read it where it is stored."""
 
     topic: str
     key: str
     node: str
-    """Who announced it."""
+    """The announcing node."""
 
 
 class Ear(Protocol):
-    """What a node hears, in the order of each sender."""
+    """Receives messages and announcements, in order per sender."""
 
     async def hear(self) -> tuple[Told | Announced, ...]:
         """Return what came since the last call, waiting for it, and for a moment only: then nothing.

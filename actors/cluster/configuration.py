@@ -1,4 +1,4 @@
-"""What the settings say of the cluster, checked as far as that goes without a connection."""
+"""The cluster's configuration from the settings, checked without connecting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DATABASES = 16
 
 @frozen(kw_only=True)
 class BrokerAddress:
-    """Where the broker is and how a node logs in."""
+    """Address of the broker, and the node's credentials."""
 
     host: str
     port: int = DEFAULT_PORT

@@ -54,7 +54,7 @@ class _Feed:
 
 
 class MemoryBroker:
-    """What all nodes of one process share."""
+    """State shared by all nodes of one process."""
 
     def __init__(self) -> None:
         self.feeds: dict[str, _Feed] = {}
@@ -75,7 +75,7 @@ class MemoryBroker:
         return self.feeds.setdefault(name, _Feed(deque(maxlen=kept)))
 
     def add(self, name: str, kept: int, item: Told | Announced) -> None:
-        """Add to a feed and wake whoever listens."""
+        """Add to a feed and wake its listeners."""
         self.feed(name, kept).add(item)
         self.news.set()
         self.news = trio.Event()

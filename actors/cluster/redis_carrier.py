@@ -239,7 +239,7 @@ class _RedisEar:
         return tuple(heard)
 
     def _is_new(self, name: bytes) -> bool:
-        """Whether it was not heard before: somebody between us could put it there again."""
+        """Return True for a message not seen before, so that an attacker in between cannot replay one."""
         if name in self._seen:
             return False
         self._seen[name] = None

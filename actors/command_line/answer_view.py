@@ -1,8 +1,9 @@
 """Shows a streaming answer on a terminal: finished parts are written once, and only the rest is redrawn.
 
-What a terminal has scrolled away nobody can erase, so a text that is drawn anew as a whole stands there many times once it
-is longer than the screen. Here the rest never fills the screen; of a long one its end is shown until it is complete. A table is such a rest until it is finished: a later row may widen
-its columns. Should a line that was written have changed all the same, it is taken back as long as the screen still has it.
+Lines that have scrolled off cannot be erased, so redrawing a text longer than the screen would duplicate it. Here the unfinished
+part never fills the screen; only the end of a long one is shown until it is complete. A table counts as unfinished until its
+end, because a later row may widen its columns. If a written line changes nevertheless, it is replaced while the screen still
+shows it.
 """
 
 from __future__ import annotations

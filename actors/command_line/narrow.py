@@ -1,7 +1,7 @@
 """Fits lines and tables to the width: wrapped between words, with ids, paths and `commands` kept whole. Pure functions.
 
 rich breaks words where a column is narrower than they are, and commands at their spaces; a terminal breaks lines anywhere.
-A table that has no room for its words side by side is told row by row.
+A table whose words do not fit next to one another is printed row by row.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def find_server(settings: Settings) -> ServerFile | None:
 
 
 def running_server(settings: Settings) -> ServerFile:
-    """Like `server_if_running`, but ends the command if there is none."""
+    """Like `find_server`, but ends the command if there is none."""
     server = find_server(settings)
     if server is None and is_locked(settings.data_dir):
         fail(

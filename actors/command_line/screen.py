@@ -116,12 +116,12 @@ def _plain(cell: Any) -> str:
 
 
 def words(text: object, style: str | Style = "", *, is_long: bool = False) -> Text:
-    """Somebody's text with a style; in one line unless it may have several."""
+    """Return untrusted text with a style, on one line unless it may have several."""
     return Text(many_lines(str(text)) if is_long else one_line(str(text)), style=style)
 
 
 def markdown(text: str) -> RenderableType:
-    """Somebody's Markdown."""
+    """Return untrusted Markdown."""
     return _Blocks(many_lines(text))
 
 

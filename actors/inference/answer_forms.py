@@ -1,4 +1,4 @@
-"""How models mark the parts of their output that are not the answer: tool calls and reasoning.
+"""Formats in which models mark the parts of their output that are not the answer: tool calls and reasoning.
 
 A model's formats are detected from its chat template and tokens, as mlx-lm does (its `tokenizer_utils.py` and
 `tool_parsers/`, whose list this one follows).
@@ -256,7 +256,7 @@ class ReasoningMarks(enum.Enum):
 
 @frozen(kw_only=True)
 class ReasoningForm:
-    """How one model marks and switches its reasoning."""
+    """Describes how a model marks and switches its reasoning."""
 
     marks: ReasoningMarks = ReasoningMarks.THINK
     """Any model may open an answer with these, whatever its template says."""

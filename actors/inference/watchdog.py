@@ -92,7 +92,7 @@ class LatencyModel:
 
 
 class InFlightWork:
-    """The rows in the worker, and the tokens of theirs that the current step may have to read."""
+    """The rows in the worker, and their tokens that the current step may have to read."""
 
     def __init__(self) -> None:
         self.rows: set[int] = set()

@@ -129,7 +129,7 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
 
 
 class StandingBy(Struct, frozen=True, array_like=True, tag="standby"):
-    """Everything is imported; a model may be loaded."""
+    """Sent once imports are complete and a model may be loaded."""
 
 
 class Loading(Struct, frozen=True, array_like=True, tag="loading"):

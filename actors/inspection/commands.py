@@ -1,6 +1,6 @@
 """Commands of the inspection socket, answered from the runtime's records: one JSON object in, lines out.
 
-Token commands need no token: whoever can open the socket owns the data folder.
+Token commands need no token: a caller that can open the socket owns the data folder.
 """
 
 from __future__ import annotations

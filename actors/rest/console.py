@@ -1,4 +1,4 @@
-"""`GET /`: the console, a page of ours, and the files that it is made of. None of them holds a secret."""
+"""`GET /`: the console and its files. None of them holds a secret."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ABOUT = {
     "openapi": "/openapi.json",
     "health": "/health",
 }
-"""What a program is told that asks for `/`."""
+"""Answer to a program that requests `/`."""
 
 
 def register_console(app: QuartTrio, services: Services) -> None:

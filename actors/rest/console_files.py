@@ -1,7 +1,7 @@
-"""The files of the console: which there are, under which path each is served, and the hash that names all of them.
+"""The files of the console, the paths they are served under, and the hash over all of them.
 
-The folder of that hash is part of every path, so a file may be kept for good, and a page that was loaded before the
-server was changed is told from a new one.
+The hash is part of every path, so that files can be cached indefinitely, and a page loaded before an upgrade of the server
+can be distinguished from a current one.
 """
 
 from __future__ import annotations

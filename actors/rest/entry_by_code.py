@@ -1,6 +1,6 @@
 """`POST /console/enter`: the console hands over a code out of its address and gets the token that the code makes, once.
 
-Open to whoever has no token, and so for pages of this very origin alone: what other pages of this machine may do
+Open to callers without a token, and therefore only to pages of this very origin: what other pages of this machine may do
 elsewhere (`cross_origin`) is not enough here.
 """
 
@@ -28,7 +28,7 @@ BODY_BYTES = 512
 
 @frozen(kw_only=True)
 class EntryCode:
-    """What the page sends."""
+    """Body sent by the page."""
 
     code: str = field(validator=length(1, CODE_CHARACTERS, "characters"), repr=False)
     """Out of the address that a person was given."""
@@ -54,7 +54,7 @@ def register_entry_by_code(app: QuartTrio, services: Services) -> None:
 
 
 def is_same_origin(origin: str | None, host: str | None, fetch_site: str | None) -> bool:
-    """Whether a page of this very server asks; a browser that says how near the page is (Fetch Metadata) is believed, too.
+    """True if the request comes from a page of this server; a browser's Fetch Metadata is trusted too.
 
     The scheme is not compared: a proxy that ends TLS asks here without.
     """

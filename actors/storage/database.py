@@ -69,7 +69,7 @@ def open_engine(
     """An engine whose transactions begin as the plan says; nothing is connected yet.
 
     With a ``holder`` (`holding.holder_name`) each session of PostgreSQL holds the database or is none; for one connection
-    alone. Where it ``is_shared`` other nodes of its cluster hold it too. With ``must_exist`` a file that is gone is not made anew.
+    alone. Where it ``is_shared`` other nodes of its cluster hold it too. With ``must_exist`` a missing file is not created.
 
     A writer's transaction takes SQLite's write lock at once (`BEGIN IMMEDIATE`), so that it never has to give up
     in the middle; a reader's sees one state of the database for as long as it lasts.

@@ -1,8 +1,8 @@
-"""One server at a time on one database: whoever writes holds it, and a second one is told who does.
+"""One server at a time per database: the writer holds it, and a second server is refused with the name of the first.
 
 On PostgreSQL the session that writes holds an advisory lock. So there is no moment in which a server that has lost the
 lock still writes: with the session (cut, ended, failed over) both are gone, and the next session has to have the lock
-first. A SQLite file that the settings name, outside of the data folder's lock, has a locked file beside it.
+first. A SQLite file named in the settings, outside the data folder's lock, has a lock file next to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HOLDER = f"""
 
 
 def holder_name(address: str) -> str:
-    """What a server is called to another one: where it is reached, and which process it is; no secret."""
+    """Return the name by which other servers see this one: its address and process id; no secret."""
     where = f" on {socket.gethostname()[:24]}, process {os.getpid()}"
     name = f"{address[: NAME_BYTES - len(where)]}{where}"
     return name.encode("ascii", "replace").decode()[:NAME_BYTES]
@@ -71,7 +71,7 @@ def hold_session(connection: Any, *, is_shared: bool = False) -> None:
 
 @contextlib.contextmanager
 def holding_file(url: URL, holder: str, *, is_guarded: bool) -> Iterator[None]:
-    """Hold a SQLite file for the block, by a locked file beside it. ``is_guarded``: the data folder's lock does so already.
+    """Hold a SQLite file for the block with a lock file next to it. ``is_guarded``: the data folder's lock already does.
 
     Raises `DatabaseHeld`, `OSError`.
     """

@@ -48,8 +48,8 @@ MAXIMUM_CLIENTS = 10_000
 NOBODY = ""
 """No client is called so; its row holds a part of what the epochs of logs are made of that were not begun, and their head."""
 _THIS_START = secrets.token_hex(16)
-"""The other part, of which nothing is on disk: a database that was put back from a copy is served by another start of
-the server, and must not tell an epoch under which it has told of events since that it knows nothing of."""
+"""The part that is never on disk. A database restored from a copy is served by a new run of the server, and must not reuse an
+epoch under which events were published that the copy does not have."""
 
 # Made once: a statement that is built anew for each write costs more than running it.
 _ADVANCE = (

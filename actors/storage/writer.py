@@ -343,7 +343,7 @@ def _unavailable() -> CommandRefused:
 
 
 def _perhaps_written() -> CommandRefused:
-    """Of a write that was committed into a file that somebody moved meanwhile; repeated under its key it is done once."""
+    """Error for a write committed to a file that was moved meanwhile; repeating it under its key is safe."""
     message = "the database was moved or replaced meanwhile, so it is not known whether the change was stored"
     return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=2000)
 

@@ -41,7 +41,7 @@ TEMPORARY = frozenset({429, 502, 503, 504})
 
 @frozen
 class _NoMessages:
-    """It takes none; a type is needed to say so."""
+    """Message type of an actor that takes no messages."""
 
 
 class TraceExporter(Actor[_NoMessages]):
@@ -59,7 +59,7 @@ class TraceExporter(Actor[_NoMessages]):
         self._said = ""
 
     async def started(self) -> None:
-        """Nothing is connected before the first span."""
+        """Start the export task, which connects when there is a first span."""
         self.context.spawn(self._export)
 
     async def handle(self, message: _NoMessages) -> NoReturn:
@@ -156,7 +156,7 @@ class _Client:
                 await self._pool.aclose()
 
     async def post(self, settings: ExportSettings, body: bytes) -> PartialSuccess | tuple[str, bool]:
-        """What the collector said where it took the batch; otherwise what is wrong and whether another attempt may help."""
+        """Send a batch. Returns the collector's answer, or the problem and whether another attempt may help."""
         headers = {"content-type": "application/x-protobuf", "user-agent": f"leanvibe/{VERSION}", **settings.headers}
         try:
             with trio.fail_after(REQUEST_SECONDS):

@@ -31,7 +31,7 @@ def export_request(spans: Iterable[Span], resource: Mapping[str, str], version: 
 
 @frozen
 class PartialSuccess:
-    """What a collector did not take of a request that it took."""
+    """The part of an accepted request that the collector rejected."""
 
     rejected: int
     message: str

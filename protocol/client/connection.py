@@ -220,7 +220,7 @@ async def _shake_hands(secured: trio.SSLStream[trio.SocketStream], url: str) -> 
 
 
 async def _is_for_tls(url: str) -> bool:
-    """Whether a server that did not understand a plain handshake would understand one of TLS."""
+    """True if a server that rejected a plain handshake would accept a TLS one."""
     parts = urlsplit(url)
     if parts.scheme != "ws" or parts.hostname is None:
         return False

@@ -1,2 +1,2 @@
-"""Everything that needs MLX: models, loading, verification and conversion. Imported only by the worker and `leanvibe
+"""The modules that need MLX: models, loading, verification and conversion. Imported only by the worker and `leanvibe
 model`."""
