@@ -22,12 +22,12 @@ __all__ = ["StorageService", "storage_service"]
 
 @frozen
 class StorageService:
-    """The service from outside."""
+    """Access to the service from outside."""
 
     system: ActorSystem
     storage: Storage
     registry: Probe
-    """Stands for the directory of connections: collects what the relay publishes."""
+    """Stands in for the connection registry: collects what the relay publishes."""
     dispatcher: Probe
     """Stands in for the notification dispatcher."""
 

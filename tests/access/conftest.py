@@ -1,4 +1,4 @@
-"""A server for each test, and a migrated database for the store's."""
+"""Fixtures of this folder: a server for each test, and a migrated database for the store's."""
 
 from tests.database_fixture import connection, database, database_engine
 from tests.server_fixture import engineless_server, server

@@ -1,4 +1,4 @@
-"""Who may enter, by both doors of a real server: tokens, their ends, and what each opens."""
+"""Authentication and permissions over both listeners of a real server: tokens, their expiry, and what each permits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.integration
 
 
 async def make_token(server: RunningServer, *client_ids: str, **changes: Any) -> MadeToken:
-    """A token made by the server's access service."""
+    """Create a token with the server's access service."""
     made: MadeToken = await server.system.reference("access").ask(
         CreateToken(**{"client_ids": client_ids or ("me",), **changes}), timeout=60
     )
@@ -45,7 +45,7 @@ async def make_token(server: RunningServer, *client_ids: str, **changes: Any) ->
 
 
 def bearer(token: MadeToken | str | None) -> dict[str, str]:
-    """The header that shows it."""
+    """Return the header that presents a token."""
     if token is None:
         return {}
     return {"Authorization": f"Bearer {token if isinstance(token, str) else token.token}"}
@@ -53,7 +53,7 @@ def bearer(token: MadeToken | str | None) -> dict[str, str]:
 
 @asynccontextmanager
 async def greeted(server: RunningServer, token: MadeToken, client_id: str = "me") -> AsyncIterator[Peer]:
-    """A connection that entered by a token."""
+    """Open a connection authenticated by a token."""
     async with server.peer(hello=False) as peer:
         await peer.hello(client_id, token=token.token)
         yield peer
@@ -79,7 +79,7 @@ async def test_without_tokens_this_machine_enters_and_rest_ignores_the_header(en
 async def test_a_server_for_other_machines_lets_nobody_in_without_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`leanvibe serve` refuses to start so; should the tokens go in another way, the door stays shut all the same."""
+    """`leanvibe serve` refuses to start like this; if the tokens vanish in another way, access stays closed all the same."""
     nobody: RecordingRef = RecordingRef("storage")
     access = Access(AccessSettings(data_folder=tmp_path, is_loopback_only=False), Storage(nobody, nobody))
     for token in (None, "x"):
@@ -258,7 +258,7 @@ async def test_checks_read_no_database(engineless_server: RunningServer) -> None
 
 
 async def test_a_change_that_was_cancelled_is_looked_up_afterwards(engineless_server: RunningServer) -> None:
-    """The write may be on disk though nobody waits for its answer; memory and disk must agree all the same."""
+    """The write may be on disk though its caller was cancelled; memory and disk must agree all the same."""
     access = engineless_server.system.reference("access")
     token = await make_token(engineless_server)
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""What a token began ends with it: streamed and whole answers over REST, streams over the WebSocket, and what nobody follows."""
+"""Work started with a token ends with it: answers over REST, streams over the WebSocket, and detached work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.server_fixture import RunningServer, eventually, running_server
 pytestmark = pytest.mark.integration
 
 LONG = {"content": "count to 5000", "max_tokens": 1000}
-"""At the steps below it takes minutes; no test waits for its end."""
+"""At the step duration below it takes minutes; no test waits for its end."""
 STEP_SECONDS = 0.05
 
 
@@ -36,7 +36,7 @@ async def make_token(server: RunningServer, **changes: Any) -> MadeToken:
 
 
 async def begin_detached(server: RunningServer, token: MadeToken | None) -> None:
-    """Have an answer made for a client that has left since."""
+    """Start an answer for a client that then disconnects."""
     async with server.peer(hello=False) as peer:
         await peer.hello("me", **({} if token is None else {"token": token.token}))
         question = {"prompt": LONG["content"], "max_tokens": LONG["max_tokens"], "on_disconnect": "detach"}
@@ -182,7 +182,7 @@ APIS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture
 async def told_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningServer]:
-    """Where nobody would ever look by itself whether a token has ended."""
+    """Run a server in which nothing polls for ended tokens."""
     monkeypatch.setattr(token_changes, "LOOK_SECONDS", 3600.0)
     async with running_server(tmp_path, mock_step_seconds=STEP_SECONDS) as server:
         yield server
@@ -262,7 +262,7 @@ EVERY_DOOR: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SOCKETS = ("WebSocket", "WebSocket at REST's port")
 NOBODYS = ("response in the background", "detached")
-"""Answers that nobody waits for."""
+"""Answers without a waiting client."""
 HOUR_SECONDS = 3600
 
 
@@ -270,7 +270,7 @@ HOUR_SECONDS = 3600
 async def test_hs3_an_expired_or_forgotten_token_ends_what_it_began_over_every_api(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """A revoked one does so, too: see above. Each api has a client of its own, whom nobody else's questions hold up."""
+    """Revoked tokens are tested above. Each API has a client of its own, not delayed by the requests of others."""
     told: dict[str, tuple[int, str]] = {}
     names = [*EVERY_DOOR, *SOCKETS, *NOBODYS]
     reason = "the token has expired" if way == "expired" else "the token was revoked"

@@ -1,4 +1,4 @@
-"""The link that hands a token to the console: a code in its fragment, shown to the server by the page of this very server."""
+"""The link that hands a token to the console: a code in its fragment, which the page of this very server presents to it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_en4_only_a_page_of_this_very_server_may_show_a_code(engineless_se
         ):
             answer = await http.post(PATH, json={"code": code}, headers=headers)
             assert answer.status_code == 403, headers
-        # A page of this machine that is allowed elsewhere is told nothing here either.
+        # A page of this machine that is allowed elsewhere gets nothing here either.
         for body in (
             b"{}",
             b"",
@@ -165,7 +165,7 @@ async def test_en7_the_command_line_opens_the_browser_with_the_link_and_no_outpu
         assert "It is open in the browser" in made.stderr
         assert "lv_" not in made.stdout + made.stderr
         assert seen.read_text().split() == [link]
-        # Without a desktop the link is told, and nothing takes the terminal.
+        # Without a desktop the link is printed, and nothing takes over the terminal.
         told = await trio.to_thread.run_sync(
             lambda: server.running.run(
                 "token", "create", "--client", "ann", "--open", BROWSER="", DISPLAY="", WAYLAND_DISPLAY=""

@@ -1,4 +1,4 @@
-"""Which Host and Origin headers a local server believes, and what no address may hold."""
+"""Rules for the Host and Origin headers of a local server, and for query strings."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_only_looks_like_a_loopback_host_is_not_believed(host: str) -> None
 
 
 def test_an_address_is_believed_where_other_machines_may_come() -> None:
-    """A name can be bound anew to another address (DNS rebinding); an address cannot."""
+    """A name can be rebound to another address (DNS rebinding); an address cannot."""
     assert host_problem("192.168.1.5:8000", NONE)
     assert host_problem("192.168.1.5:8000", NONE, allows_addresses=True) is None
     assert host_problem("[fd00::5]:8000", NONE, allows_addresses=True) is None

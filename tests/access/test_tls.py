@@ -1,4 +1,4 @@
-"""TLS on both listeners: certificates by settings, who believes them, and the deadlines of the handshake."""
+"""TLS on both listeners: configured certificates, the clients' trust in them, and the deadlines of the handshake."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 @attrs.frozen
 class Papers:
-    """A certificate of `box.lan` by an authority of our own."""
+    """A certificate of `box.lan`, issued by a test authority."""
 
     authority: Path
     certificate: Path
@@ -52,7 +52,7 @@ def make_papers(folder: Path, *names: str) -> Papers:
 
 @asynccontextmanager
 async def secured_server(folder: Path, papers: Papers) -> AsyncIterator[RunningServer]:
-    """A server that speaks TLS alone."""
+    """Run a server that speaks only TLS."""
     async with running_server(folder, wait=False, tls_certificate=papers.certificate, tls_key=papers.key) as server:
         yield server
 

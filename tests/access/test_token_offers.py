@@ -1,4 +1,4 @@
-"""Codes that make a token: once, soon, and not for whoever guesses."""
+"""Codes that create a token: usable once, for a short time, and hard to guess."""
 
 from __future__ import annotations
 

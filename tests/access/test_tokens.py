@@ -1,4 +1,4 @@
-"""Tokens as data: made once, kept as hashes, bound to client ids and roles, ended by time and by hand."""
+"""Tokens as data: created once, stored as hashes, bound to client ids and roles, ended by expiry or revocation."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_anything_but_the_token_is_refused_without_being_repeated(spoil: Any) ->
 
 
 def test_p13_tokens_are_compared_in_constant_time_also_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P13 of realtime §2.2: every check goes through `hmac.compare_digest`, with equally long digests."""
+    """P13: every check goes through `hmac.compare_digest`, with digests of equal length."""
     compared: list[tuple[str, str]] = []
     real = hmac.compare_digest
 
@@ -142,7 +142,7 @@ def test_a_token_ends_at_its_time() -> None:
 
 
 def test_a_token_ends_by_the_wall_clock_also_where_that_is_set_back_by_an_hour() -> None:
-    """Its end is a moment, not a length of time: a clock that ran ahead shuts nobody out for good."""
+    """Expiry is a point in time, not a duration: a clock that ran ahead locks nobody out for good."""
     stored, text = made(expires_ms=NOW_MS + 1000)
     book = TokenStore((stored,))
     assert str(refusal(book, text, now_ms=NOW_MS + 1000)) == "the token has expired"

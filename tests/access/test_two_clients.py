@@ -1,6 +1,6 @@
-"""Serving promise 23: one client id neither reads, nor changes, nor cancels, nor guesses what is another's.
+"""Serving promise 23: one client id can neither read, change, cancel nor guess what belongs to another.
 
-Every command and every REST route is tried, so that a new one fails here until it says how.
+Every command and every REST route is tried; a new one fails here until it is listed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tests.server_fixture import Peer, RunningServer, running_server
 pytestmark = pytest.mark.integration
 
 SECRET = "owners-secret-words"
-"""Stands in everything that the owner makes; nothing that the stranger is told may hold it."""
+"""Part of everything that the owner creates; nothing sent to the stranger may contain it."""
 
 
 @frozen(kw_only=True)
 class House:
-    """A server with two people: the owner has made things, the stranger tries to get at them."""
+    """A server with two people: an owner with data, and a stranger who tries to reach it."""
 
     server: RunningServer
     owner_token: MadeToken
@@ -43,10 +43,10 @@ class House:
     stranger: Peer
     http: httpx.AsyncClient
     task_id: str
-    """A task of the owner's."""
+    """A task of the owner."""
 
     async def owners_things(self) -> list[Any]:
-        """What the owner finds: the same before and after whatever the stranger does."""
+        """Return what the owner sees: the same before and after whatever the stranger does."""
         headers = {"Authorization": f"Bearer {self.owner_token.token}"}
         found = [await self.http.get(f"/tasks/owner{path}", headers=headers) for path in ("", "/board")]
         assert [one.status_code for one in found] == [200, 200]
@@ -58,14 +58,14 @@ Attempt = Callable[[House], Awaitable[None]]
 
 
 async def attempt(house: House, kind: str, data: Any) -> dict[str, Any]:
-    """The stranger's command and its answer, in which nothing of the owner's may be."""
+    """Run the stranger's command. Returns the answer, which must hold nothing of the owner's."""
     answer = await house.stranger.ask(kind, f"try-{kind}", data)
     assert SECRET not in json.dumps(answer)
     return answer
 
 
 async def start_owners_stream(house: House) -> str:
-    """A generation of the owner that runs; the name of its stream."""
+    """Start a generation of the owner. Returns the name of its stream."""
     await house.owner.send("generate", "mine", {"prompt": f"count to 5000 {SECRET}"})
     while True:
         answer = await house.owner.receive()
@@ -74,7 +74,7 @@ async def start_owners_stream(house: House) -> str:
 
 
 async def owner_still_gets_text(house: House) -> None:
-    """The stream goes on."""
+    """Assert that the stream continues."""
     for _ in range(3):
         event = await house.owner.receive()
         assert event["type"] == "token", event
@@ -84,7 +84,7 @@ async def cancel_anothers(house: House) -> None:
     stream = await start_owners_stream(house)
     for target in ("mine", stream[:64]):
         answer = await house.stranger.ask("cancel", f"c-{target[:8]}", {"target": target})
-        # Refused, or nothing was there to cancel: never that it was.
+        # Refused, or there was nothing to cancel; never a success.
         assert answer["type"] == "error" or answer["data"] == {"cancelled": False}, answer
     await owner_still_gets_text(house)
     await house.owner.send("cancel", "end", {"target": "mine"})
@@ -135,7 +135,7 @@ async def read_anothers_conversation(house: House, kind: str) -> None:
 
 
 async def owner_asks(house: House, command_id: str, kind: str, data: Any) -> Any:
-    """Data of the owner's result."""
+    """Run a command of the owner. Returns the data of its result."""
     await house.owner.send(kind, command_id, data)
     while (answer := await house.owner.receive()).get("re") != command_id:
         pass
@@ -144,7 +144,7 @@ async def owner_asks(house: House, command_id: str, kind: str, data: Any) -> Any
 
 
 async def reach_for_anothers_notifications(house: House, kind: str) -> None:
-    """The owner has a device and perhaps notifications; the stranger names the same ones."""
+    """The owner has a device and possibly notifications; the stranger names the same ones."""
     await owner_asks(house, "device", "device_register", VALID["device_register"])
     reads = ("notification_list", "device_list", "notification_preferences")
     before = [await owner_asks(house, f"before-{one}", one, {}) for one in reads]
@@ -175,7 +175,7 @@ async def resume_anothers_in_hello(house: House) -> None:
 
 
 async def only_of_its_own(house: House) -> None:
-    """A command that names nobody else's: what it starts is told to its own client alone."""
+    """A command that names nothing of others: its effects are reported to its own client alone."""
     await house.stranger.send("generate", "theirs", {"prompt": "count to 3"})
     while (await house.stranger.receive())["type"] != "done":
         pass
@@ -186,13 +186,13 @@ async def only_of_its_own(house: House) -> None:
 
 
 async def touches_nothing(house: House) -> None:
-    """A command without any reference to something kept."""
+    """A command without any reference to stored data."""
     for kind, data in (("ping", 1), ("subscribe", {"channels": []})):
         await attempt(house, kind, data)
 
 
 async def name_anothers(house: House, kind: str) -> None:
-    """The least data that the command takes, every id in it being one of the owner's."""
+    """Send the least valid data of the command, with every id in it one of the owner's."""
     text = json.dumps(VALID[kind])
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", house.task_id, text)
     answer = await attempt(house, kind, json.loads(text))
@@ -251,7 +251,7 @@ COMMAND_ATTEMPTS: dict[str, Attempt] = {
         )
     },
 }
-"""How the stranger tries each command on what is the owner's."""
+"""How the stranger tries each command on the owner's data."""
 
 
 PATH_PARTS: dict[str, Callable[[House], str]] = {
@@ -260,13 +260,13 @@ PATH_PARTS: dict[str, Callable[[House], str]] = {
     "name": lambda _: "anything",
     "notification_id": lambda house: house.task_id,
     "device_id": lambda _: "phone",
-    # Whose it is, `test_responses.py` asks with one that is there.
+    # `test_responses.py` tests ownership with an existing one.
     "response_id": lambda _: "resp_0123456789abcdef0123456789abcdef",
-    # As with responses: `test_response_conversations.py` does.
+    # As with responses, in `test_response_conversations.py`.
     "conversation_id": lambda _: "conv_0123456789abcdef0123456789abcdef",
     "item": lambda _: "msg_0123456789abcdef0123456789abcdef",
 }
-"""What stands in an address for each variable of the routes: what is the owner's, where it is somebody's."""
+"""Values of the variables in route addresses: the owner's, if they belong to anyone."""
 SHARED_PREFIXES = (
     "/health",
     "/ai/",
@@ -281,12 +281,12 @@ SHARED_PREFIXES = (
     "/push",
     "/subscriptions/",
 )
-"""Routes that keep nothing of one client id, or take it from `X-Client-Id`. All others have it in their address."""
+"""Routes that store nothing per client id, or take it from `X-Client-Id`. All others have it in their address."""
 
 
 @asynccontextmanager
 async def two_people(folder: Path) -> AsyncIterator[House]:
-    """The owner and the stranger, each with a token of their own."""
+    """Set up the owner and the stranger, each with a token of their own."""
     async with running_server(folder, mock_step_seconds=0.002) as server:
         access = server.system.reference("access")
         owner_token: MadeToken = await access.ask(CreateToken(client_ids=("owner",)), timeout=60)
@@ -324,7 +324,7 @@ def test_every_attempt_is_on_a_command_that_exists() -> None:
 
 
 def routes(app: QuartTrio) -> list[tuple[str, Any]]:
-    """Method and rule of every route."""
+    """Yield method and rule of every route."""
     return sorted(
         ((method, rule) for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}),
         key=lambda one: (one[1].rule, one[0]),
@@ -332,7 +332,7 @@ def routes(app: QuartTrio) -> list[tuple[str, Any]]:
 
 
 def address(house: House, rule: Any) -> str:
-    """The rule with its variables filled in."""
+    """Return the rule with its variables filled in."""
     path: str = rule.rule
     for name in rule.arguments:
         assert name in PATH_PARTS, f"{rule.rule} has a new variable {name}: add to PATH_PARTS what it is of the owner's"
@@ -341,7 +341,7 @@ def address(house: House, rule: Any) -> str:
 
 
 async def test_no_route_reaches_what_is_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Promise 23. Each route is asked without a token, by the stranger, and as the owner by the stranger's token."""
+    """Promise 23. Each route is requested without a token, by the stranger, and as the owner with the stranger's token."""
     made: list[QuartTrio] = []
     real = all_routes.make_application
 
@@ -365,7 +365,7 @@ async def test_no_route_reaches_what_is_anothers(tmp_path: Path, monkeypatch: py
                 return response
 
             if path == ENTRY_PATH:
-                # For the page of this server alone, and it has no token to show.
+                # For this server's own page, which has no token to present.
                 assert (await ask(**stranger)).status_code == 403, where
                 continue
             if path in PUBLIC_PATHS:

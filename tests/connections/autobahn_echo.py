@@ -1,7 +1,7 @@
-"""Our WebSocket, from the handshake to the close, over an echo instead of commands: what Autobahn's test suite asks of a server.
+"""The server's WebSocket, from handshake to close, over an echo instead of commands, for Autobahn's test suite.
 
-`python -m tests.connections.autobahn_echo` prints its address and runs until it is interrupted. tests/README.md says how the suite
-is run against it.
+`python -m tests.connections.autobahn_echo` prints its address and runs until interrupted. tests/README.md tells how to
+run the suite against it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ A_DAY_SECONDS = 86_400.0
 
 
 async def echo(self: Connection, frame: str | bytes) -> None:
-    """Send a message back as it came."""
+    """Send a message back unchanged."""
     websocket = self._transport._websocket
     assert websocket is not None
     if isinstance(frame, str):

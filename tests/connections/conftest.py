@@ -1,4 +1,4 @@
-"""Shares the running servers with this folder."""
+"""Fixtures of this folder: the running servers."""
 
 from tests.server_fixture import engineless_server, server
 

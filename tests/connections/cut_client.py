@@ -1,4 +1,4 @@
-"""A client whose TCP connection is cut after so many bytes, and which then comes back and resumes: what it has at the end."""
+"""A client whose TCP connection is cut after a given number of bytes, and which then reconnects and resumes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.server_fixture import RunningServer
 __all__ = ["CutClient"]
 
 CONNECTION_SECONDS = 30.0
-"""Many of them may be under way at once."""
+"""Many of them may be in progress at once."""
 
 
 @define
 class CutClient:
-    """Follows the stream `client` and one generation over as many connections as it takes, by PROTOCOL's rules alone."""
+    """Follows the stream `client` and one generation over as many connections as needed, by the protocol's rules alone."""
 
     server: RunningServer
     command_id: str
@@ -29,7 +29,7 @@ class CutClient:
     client_seq: int
     client_id: str = "tester"
     numbers: list[int] = field(factory=list)
-    """Of the durable events."""
+    """Sequence numbers of the durable events."""
     accepted: dict[str, Any] | None = None
     seq: int = 0
     text: str = ""
@@ -37,11 +37,11 @@ class CutClient:
     bytes_received: int = 0
     bytes_sent: int = 0
     handshake_bytes: tuple[int, int] = (0, 0)
-    """Received and sent up to the last `welcome`."""
+    """Bytes received and sent up to the last `welcome`."""
     _part: str = ""
 
     async def connect(self, *, until: Any, receive_bytes: int | None = None, send_bytes: int | None = None) -> None:
-        """One connection: until ``until()``, or cut after so many bytes of either direction."""
+        """Run one connection until ``until()``, or until cut after so many bytes in either direction."""
         port = int(self.server.about.websocket_url.rsplit(":", 1)[1].split("/")[0])
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             frames = WSConnection(ConnectionType.CLIENT)
@@ -83,7 +83,7 @@ class CutClient:
             case CloseConnection():
                 return []
             case TextMessage(data=data, message_finished=is_whole):
-                # wsproto hands out what there is of a frame.
+                # wsproto yields the available part of a frame.
                 self._part += data
                 if is_whole:
                     whole, self._part = self._part, ""

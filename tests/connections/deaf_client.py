@@ -17,7 +17,7 @@ __all__ = ["Deaf", "deaf_client"]
 
 
 class Deaf:
-    """A socket with the smallest buffers, that shakes hands, says hello, and then reads only when told to."""
+    """A socket with the smallest buffers that completes the handshake, sends hello, and then reads only on demand."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -36,7 +36,7 @@ class Deaf:
         await self.stream.send_all(self.frames.send(TextMessage(text)))
 
     def read_on(self) -> None:
-        """Give the socket room: through the smallest window the kernel lets a megabyte pass for half a minute."""
+        """Enlarge the buffers: through the smallest window the kernel would take half a minute for a megabyte."""
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_048_576)
 
 

@@ -1,4 +1,4 @@
-"""A client that sends any bytes it likes, and reads with the `websockets` library, which is not the server's own."""
+"""A client that sends arbitrary bytes, and reads with the `websockets` library, which the server does not use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def frame(
     length_bytes: int | None = None,
     told_length: int | None = None,
 ) -> bytes:
-    """The bytes of one frame, right or wrong: ``length_bytes`` 0, 2 or 8, ``told_length`` instead of the true one."""
+    """Return the bytes of one frame, valid or not: ``length_bytes`` is 0, 2 or 8, ``told_length`` replaces the true length."""
     length = len(data) if told_length is None else told_length
     if length_bytes is None:
         length_bytes = 0 if length < 126 else 2 if length < 65_536 else 8
@@ -48,7 +48,7 @@ def frame(
 
 
 class RawPeer:
-    """A socket behind its handshake."""
+    """A socket after its handshake."""
 
     def __init__(self, stream: trio.SocketStream, reader: ClientProtocol) -> None:
         self.stream = stream
@@ -56,7 +56,7 @@ class RawPeer:
         self._received: list[Frame] = []
 
     async def send(self, *frames: bytes) -> None:
-        """Send bytes as they are; a server that has closed is no surprise."""
+        """Send bytes unchanged; ignore that the server has closed."""
         for one in frames:
             try:
                 await self.stream.send_all(one)
@@ -64,11 +64,11 @@ class RawPeer:
                 return
 
     async def command(self, kind: str, command_id: str, data: Any) -> None:
-        """One sound command in one frame."""
+        """Send one valid command in one frame."""
         await self.send(frame(TEXT, json.dumps({"type": kind, "id": command_id, "data": data}).encode()))
 
     async def receive(self) -> Frame | None:
-        """The next frame, None at the end of the stream; within `PATIENCE_SECONDS`."""
+        """Return the next frame within `PATIENCE_SECONDS`, or None at the end of the stream."""
         with trio.fail_after(PATIENCE_SECONDS):
             while not self._received:
                 try:
@@ -83,7 +83,7 @@ class RawPeer:
         return self._received.pop(0)
 
     async def message(self) -> dict[str, Any]:
-        """The next frame, which has to be a message."""
+        """Return the next frame, which must be a message."""
         received = await self.receive()
         assert received is not None
         assert received.opcode is Opcode.TEXT, received
@@ -91,7 +91,7 @@ class RawPeer:
         return found
 
     async def close_code(self) -> int | None:
-        """Read to the end: the code of the close frame, 1005 where it had none, None where there was no close frame."""
+        """Read to the end. Returns the code of the close frame, 1005 if it had none, None without a close frame."""
         code: int | None = None
         while (received := await self.receive()) is not None:
             if received.opcode is Opcode.CLOSE:
@@ -103,7 +103,7 @@ class RawPeer:
 
 @asynccontextmanager
 async def raw_peer(server: RunningServer, client_id: str = "raw") -> AsyncIterator[RawPeer]:
-    """A greeted connection."""
+    """Open a connection that has sent hello."""
     url = server.about.websocket_url
     reader = ClientProtocol(parse_uri(url), max_size=None)
     port = int(url.rsplit(":", 1)[1].split("/")[0])

@@ -1,4 +1,4 @@
-"""No frame is over its bound, whatever a command brings about, and what was carried out is never left without an answer."""
+"""No frame exceeds its limit, whatever a command produces, and every command that was carried out gets an answer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from protocol.commands import MAXIMUM_FRAME_BYTES, Generate
 from tests.server_fixture import Peer, RunningServer
 
 WORST = "\x1b"
-"""Takes six bytes of JSON."""
+"""Takes six bytes as JSON."""
 
 
 async def answer_to(peer: Peer, kind: str, command_id: str, data: Any) -> dict[str, Any]:
-    """The one answer; events of the durable stream may come before it. No frame is too large."""
+    """Return the only answer, skipping events of the durable stream. No frame is too large."""
     await peer.send(kind, command_id, data)
     while True:
         with trio.fail_after(60):
@@ -39,7 +39,7 @@ async def test_fr1_a_bulk_of_large_tasks_is_answered_within_a_frame(
 ) -> None:
     from actors.tasks import bulk as several
 
-    # As if the tasks were larger: making a mebibyte of them takes a hundred commands.
+    # Simulates larger tasks: a mebibyte of them would take a hundred commands.
     monkeypatch.setattr(several, "PAGE_BYTES", 40_000)
     async with engineless_server.peer() as peer:
         ids = []
@@ -53,7 +53,7 @@ async def test_fr1_a_bulk_of_large_tasks_is_answered_within_a_frame(
         assert [one["task"]["id"] for one in outcomes[:2]] == ids[:2]
         assert outcomes[2:] == [{"changed": {"task_id": one, "version": 2}} for one in ids[2:]]
         assert (await answer_to(peer, "task_bulk", "b", {"items": items}))["data"] == answer["data"]
-        # Refusals that carry the whole task are cut in the same way.
+        # Refusals that carry the whole task are truncated in the same way.
         answer = await answer_to(peer, "task_bulk", "c", {"items": items, "all_or_nothing": False})
         outcomes = answer["data"]["items"]
         assert answer["data"]["failed"] == len(ids)
@@ -75,7 +75,7 @@ async def test_fr1_what_has_no_smaller_form_is_told_as_carried_out(
         monkeypatch.setattr(answers_file, "MAXIMUM_FRAME_BYTES", MAXIMUM_FRAME_BYTES)
         (task,) = (await answer_to(peer, "task_list", "l", {}))["data"]["tasks"]
         assert task["description"] == "d" * 3000
-        # A refusal leaves out what it is about where there is no room for that.
+        # A refusal omits the stored value if it does not fit.
         monkeypatch.setattr(answers_file, "MAXIMUM_FRAME_BYTES", 2000)
         move = {"task_id": task["id"], "version": 7, "status": "todo"}
         refused = (await answer_to(peer, "task_move", "m", move))["data"]
@@ -140,7 +140,7 @@ async def test_fr1_a_page_of_alternatives_fits_into_a_frame() -> None:
 @pytest.mark.websocket
 @pytest.mark.integration
 async def test_fr1_a_welcome_with_many_snapshots_fits_into_a_frame(server: RunningServer) -> None:
-    """Their texts come as events where they do not fit."""
+    """Texts that do not fit come as events."""
     await server.until_engine_is("ready")
     from actors.connections import session
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 def assert_covers(events: list[dict[str, Any]], command_id: str, text: str) -> None:
-    """The stream's events follow one another without a gap and spell the text."""
+    """Assert that the stream's events have no gap and spell the text."""
     expected = 0
     for event in events:
         assert event["re"] == command_id
@@ -294,7 +294,7 @@ async def test_a_frame_over_a_mebibyte_closes_with_1009(engineless_server: Runni
 async def test_what_a_closed_client_still_sends_does_not_reset_its_connection(
     engineless_server: RunningServer,
 ) -> None:
-    """A reset loses what the client has not read yet, the close frame too (RFC 6455, section 7.1.1)."""
+    """A reset discards what the client has not read yet, even the close frame (RFC 6455, 7.1.1)."""
     async with deaf_client(engineless_server) as client:
         await client.say("ping", "a" * 3 * MAXIMUM_FRAME_BYTES)
         closed: list[int] = []
@@ -378,7 +378,7 @@ async def test_commands_over_the_rate_are_refused_with_a_hint(engineless_server:
     async with engineless_server.peer() as peer:
         answers = await rate_limited(peer, 90)
         refused = [one for one in answers if one["type"] == "error"]
-        # 60 at once, hello among them, and 20 a second while they are sent.
+        # 60 at once, including hello, and 20 a second while they are sent.
         assert 10 <= len(refused) <= 31
         for one in refused:
             assert one["data"]["code"] == "rate_limited"

@@ -1,4 +1,4 @@
-"""P15: the server as others see it, frame by frame (RFC 6455): what Autobahn asks for, by the `websockets` library."""
+"""P15: conformance frame by frame (RFC 6455): Autobahn's cases, checked with the `websockets` library."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def assert_pong(peer: RawPeer) -> None:
 
 
 async def assert_closes(server: RunningServer, cases: dict[str, tuple[bytes, ...]], codes: set[int]) -> None:
-    """Each of these on a connection of its own is answered with one of the codes, and nobody else notices."""
+    """Assert that each of these, on a connection of its own, is closed with one of the codes, without effect on others."""
     found: dict[str, Any] = {}
     async with raw_peer(server, "bystander") as bystander:
         for name, frames in cases.items():
@@ -53,7 +53,7 @@ async def assert_closes(server: RunningServer, cases: dict[str, tuple[bytes, ...
 
 @pytest.mark.parametrize("size", [1, 2, 7])
 async def test_p15_a_message_may_come_in_fragments_of_any_size(engineless_server: RunningServer, size: int) -> None:
-    """Also in the middle of a character."""
+    """Even in the middle of a character."""
     parts = [PING_COMMAND[begin : begin + size] for begin in range(0, len(PING_COMMAND), size)]
     async with raw_peer(engineless_server) as peer:
         await peer.send(frame(TEXT, parts[0], is_final=False))
@@ -139,7 +139,7 @@ async def test_p15_a_message_of_exactly_a_mebibyte_is_read(engineless_server: Ru
 
 # --- good-byes ----------------------------------------------------------------------------------------
 
-# 1014 was registered after RFC 6455, and wsproto does not know it; the RFC lets a server refuse it.
+# 1014 was registered after RFC 6455 and is unknown to wsproto; the RFC lets a server refuse it.
 VALID_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999]
 INVALID_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535]
 
@@ -283,7 +283,7 @@ async def test_p15_a_message_of_fragments_without_end_closes_with_1009(engineles
 
 
 async def test_p15_messages_in_small_fragments_without_end_close_with_1009(engineless_server: RunningServer) -> None:
-    """Each of them ends, and a pong counts against no rate."""
+    """Each of them ends, and a pong counts towards no rate."""
     nothing = frame(CONTINUATION, b"", is_final=False)
     pong = frame(TEXT, b'{"type":', is_final=False) + nothing * 100 + frame(CONTINUATION, b'"pong"}')
     await assert_closes(engineless_server, {"pongs": (pong * 10,)}, {1009})
@@ -299,14 +299,14 @@ async def test_p15_a_message_may_come_letter_by_letter(engineless_server: Runnin
                 frame(CONTINUATION),
             )
             await assert_pong(peer)
-            # What comes in pieces of a decent size makes good for it.
+            # Larger pieces make up for small ones.
             half = PING_COMMAND + b" " * 8192
             await peer.send(frame(TEXT, half, is_final=False), frame(CONTINUATION, b" " * 8192))
             await assert_pong(peer)
 
 
 async def test_p15_small_messages_are_no_small_fragments(engineless_server: RunningServer) -> None:
-    """Neither as they are, nor in the two frames of a writer that is closed."""
+    """Neither alone, nor as the two frames of a writer that is closed."""
     written = frame(TEXT, b'{"type":"pong"}', is_final=False) + frame(CONTINUATION)
     async with raw_peer(engineless_server) as peer:
         for _ in range(12):

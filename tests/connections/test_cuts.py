@@ -1,4 +1,4 @@
-"""P4: the TCP connection is cut everywhere in a session, in both directions; nothing is lost and nothing repeated."""
+"""P4: the TCP connection is cut at every byte of a session, in both directions; nothing is lost or repeated."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 PROMPT = "count to 1"
 TEXT = count_to(1)
 STRIDE = int(os.environ.get("LEANVIBE_CUT_STRIDE", "1"))
-"""Bytes from one cut to the next; only 1 is what P4 asks for."""
+"""Bytes from one cut to the next; P4 asks for 1."""
 BYTES = {"receive_bytes": "bytes_received", "send_bytes": "bytes_sent"}
 LONGER_BYTES = 40
-"""Later sessions have longer numbers in them than the one that is measured."""
+"""Later sessions have longer numbers in them than the measured one."""
 WORKERS = 16
-"""Clients, each with sessions of its own one after the other: what waits for the disk waits together."""
+"""Concurrent clients with consecutive sessions, so that their waits for the disk overlap."""
 
 
 @define
 class Sessions:
-    """Of one client id: each is cut once, and its durable events go on where those of the one before ended."""
+    """Sessions of one client id: each is cut once, and continues the durable events of the one before."""
 
     server: RunningServer
     client_id: str
@@ -38,9 +38,9 @@ class Sessions:
     seq: int = 0
 
     async def whole_session(self, number: int, direction: str, offset: int, early: list[int]) -> None:
-        """Cut at an offset and resumed; two durable events happen in it, one of them while the client is away.
+        """Run a session that is cut at an offset and resumed; two durable events happen in it, one while the client is away.
 
-        ``early`` are offsets in the handshake: they are cut too, some before the session and some in its resumption.
+        ``early`` are offsets in the handshake that are cut too, some before the session and some in its resumption.
         """
         client = CutClient(self.server, f"g-{number}", PROMPT, self.epoch, self.seq, self.client_id)
 
@@ -76,7 +76,7 @@ class Sessions:
             self.epoch = (await peer.hello(self.client_id))["epoch"]
 
     async def length(self) -> CutClient:
-        """A session that is not cut: how many bytes there are."""
+        """Run a session without a cut, to measure its bytes."""
         client = CutClient(self.server, "g-length", PROMPT, self.epoch, self.seq, self.client_id)
         await tell(self.server, event(-1), client_id=self.client_id)
         await client.connect(until=lambda: bool(client.endings) and client.client_seq > self.seq)

@@ -1,4 +1,4 @@
-"""P11: half-open connections and frozen clients are found within 33 seconds; on a clock of the test's own, with real sockets."""
+"""P11: half-open connections and frozen clients are detected within 33 seconds; with a mock clock and real sockets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_p11_a_frozen_client_is_found(mock_clock: MockClock, tmp_path: Pat
 
 
 async def test_p11_a_half_open_connection_is_found(mock_clock: MockClock, tmp_path: Path) -> None:
-    """No FIN ever comes: what stands between the two has died, and takes what is sent to it."""
+    """No FIN ever comes: a middlebox has died and swallows everything sent to the client."""
     async with running_server(tmp_path) as server, trio.open_nursery() as nursery:
         forwards = trio.Event()
         forwards.set()

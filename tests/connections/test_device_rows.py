@@ -1,4 +1,4 @@
-"""What is kept of devices, whose names a client may invent: so many of each client and no more."""
+"""Rows of devices, whose names a client may invent, are limited per client."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_so_many_devices_of_a_client_have_a_subscription(
     with pytest.raises(CommandRefused) as refused, connection.begin_nested():
         subscribe(connection, 3, WANTED)
     assert refused.value.code is ErrorCode.CONFLICT
-    # Its own may be changed, and another client has places of its own.
+    # Its existing rows may change, and other clients have limits of their own.
     subscribe(connection, 2, Subscribe(channels=["ai"]))
     subscribe(connection, 3, WANTED, client_id="you")
     subscribe(connection, 0, Subscribe())

@@ -28,7 +28,7 @@ SEND: Operation[tuple[LogEvent, ...], int] = Operation("tell", _tell, int)
 
 
 def _forget(connection: Connection, seq: int) -> Outcome[int]:
-    """As the pruner does it with what is over the log's bound."""
+    """Delete events as the pruner does beyond the log's limit."""
     connection.execute(text("DELETE FROM events WHERE client_id = 'tester' AND seq <= :seq"), {"seq": seq})
     return Outcome(value=seq)
 
@@ -61,7 +61,7 @@ async def forget_to(server: RunningServer, seq: int) -> None:
 
 
 async def numbers(peer: Peer, count: int) -> list[int]:
-    """The numbers in the next ``count`` events, whatever frames they come in; the frames must leave no hole."""
+    """Return the numbers of the next ``count`` events in any framing. Asserts that the frames leave no gap."""
     found: list[int] = []
     while len(found) < count:
         frame = await peer.receive()
@@ -72,7 +72,7 @@ async def numbers(peer: Peer, count: int) -> list[int]:
 
 
 async def snapshot(peer: Peer) -> dict[str, Any]:
-    """What the server says of the stream to one that knows nothing of it."""
+    """Return the stream's snapshot for a client without a position."""
     await peer.send("resume", "snapshot", {"stream": "client", "epoch": "another", "seq": 0})
     while (answer := await peer.receive()).get("re") != "snapshot":
         pass
@@ -145,9 +145,9 @@ async def test_a_snapshot_counts_the_clients_own_tasks_and_unread_notifications(
             while (await peer.receive()).get("re") != number:
                 pass
         counted = await snapshot(peer)
-        # What the client did itself is no news to any of its devices.
+        # The client's own actions are no news to any of its devices.
         assert (counted["task_count"], counted["unread"]) == (2, 0)
-        # What waits for its decision is, whoever asked for that.
+        # Items that await the client's decision are, whoever asked for them.
         await peer.send("task_create", "a", {"title": "unsure", "confidence": 0.1})
         while (await peer.receive()).get("re") != "a":
             pass
@@ -219,7 +219,7 @@ async def test_a_subscription_leaves_out_and_the_next_frame_covers_it(server: Ru
         )
         frames = [await peer.receive(), await peer.receive()]
         assert [(frame.get("first_seq", frame["seq"]), frame["seq"]) for frame in frames] == [(1, 1), (2, 4)]
-    # Kept for the device: a new connection has it, another device has not.
+    # Stored per device: a new connection of it has it, another device does not.
     async with server.peer() as peer, server.peer(hello=False) as other:
         await other.hello(device_id="phone")
         await tell(server, event(5, channel="ai"), event(6))
@@ -240,7 +240,7 @@ async def test_a_pace_delays_and_drops_nothing_and_critical_never_waits(server: 
         assert [(one["type"], one["seq"], one["data"]["number"]) for one in frame["data"]["events"]] == [
             ("task_updated", number, number) for number in (1, 2, 3, 4)
         ]
-        # What waits comes when the device no longer wants it to.
+        # Held events come when the device stops asking for a delay.
         await tell(server, event(5))
         await peer.send("subscribe", "s2", {})
         messages = [await peer.receive(), await peer.receive()]
@@ -251,7 +251,7 @@ async def test_a_pace_delays_and_drops_nothing_and_critical_never_waits(server: 
 async def test_fr8_a_client_whose_next_event_the_log_has_forgotten_gets_the_rest_and_sees_the_gap(
     server: RunningServer, pace: dict[str, Any]
 ) -> None:
-    """Far behind in mid-connection, it is not cut: the frames say what is missing, and a resume tells what to load."""
+    """A client far behind is not cut: the frames show the gap, and a resume tells what to load."""
     async with server.peer() as peer:
         await tell(server, event(1))
         assert await numbers(peer, 1) == [1]
@@ -266,7 +266,7 @@ async def test_fr8_a_client_whose_next_event_the_log_has_forgotten_gets_the_rest
         assert first.get("first_seq", first["seq"]) == 5
         told = first["data"]["events"][0] if first["type"] == "events" else first
         assert told["data"]["number"] == 5
-        # As a client does that noticed.
+        # As a client does that noticed the gap.
         epoch = (await snapshot(peer))["epoch"]
         answer = await peer.ask("resume", "r", {"stream": "client", "epoch": epoch, "seq": 1})
         assert (answer["data"]["resumed"], answer["data"]["snapshot"]["seq"]) == (False, 6)
@@ -296,7 +296,7 @@ async def test_presence_tells_every_connection_who_is_there(server: RunningServe
 
 
 async def test_p10_a_17th_connection_of_one_client_is_refused_with_4429(tmp_path: Path) -> None:
-    """Where each of the others is the only one of its device."""
+    """If each of the others is the only one of its device."""
     async with running_server(tmp_path, wait=False, connections_per_client=2) as server:
         async with (
             server.peer(hello=False) as first,
@@ -317,7 +317,7 @@ async def test_p10_a_17th_connection_of_one_client_is_refused_with_4429(tmp_path
 
 
 async def test_fr7_the_newest_connection_of_a_device_takes_the_place_of_its_oldest(tmp_path: Path) -> None:
-    """A phone whose network was cut comes back, though its old connections look alive to the server."""
+    """A phone whose network was cut reconnects, though its old connections look alive to the server."""
     async with running_server(tmp_path, wait=False, connections_per_client=3) as server, AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(server.peer(hello=False)) for _ in range(7)]
         await peers[0].hello(device_id="desk")

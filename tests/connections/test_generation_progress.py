@@ -1,4 +1,4 @@
-"""How far a generation has come that has no token yet: asked over the WebSocket, as a spinner asks it."""
+"""Progress of a generation without a token yet, queried over the WebSocket as a spinner does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_te31_a_client_hears_how_far_its_question_is(tmp_path: Path) -> No
                     await eventually(partial(is_at, second.stream, ProgressState.WAITING))
                     assert (seen[-1].waiting, seen[-1].prompt_tokens, seen[-1].read_tokens) == (1, len(PROMPT), 0)
                     assert (await stranger.ask(GetProgress(second.stream))).state is ProgressState.OVER
-                # The first was left, which frees its row.
+                # The first was cancelled, which frees its sequence.
                 await eventually(partial(is_at, second.stream, ProgressState.ANSWERING))
                 assert any(0 < one.read_tokens < len(PROMPT) for one in seen), seen
                 assert [one.read_tokens for one in seen] == sorted(one.read_tokens for one in seen)

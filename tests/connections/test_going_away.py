@@ -1,4 +1,4 @@
-"""How a stopping server parts with its clients."""
+"""Closing of connections by a stopping server."""
 
 from __future__ import annotations
 

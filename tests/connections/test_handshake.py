@@ -1,4 +1,4 @@
-"""Who gets a WebSocket at all, and how a session opens."""
+"""Acceptance of WebSocket handshakes, and the opening of sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.websocket
 
 
 async def refusal(server: RunningServer, **arguments: Any) -> tuple[int, str]:
-    """Status and body of a refused handshake."""
+    """Return status and body of a refused handshake."""
     with pytest.raises(InvalidStatus) as caught:
         async with server.peer(hello=False, **arguments):
             raise AssertionError("it was accepted")
@@ -42,7 +42,7 @@ async def test_a_client_that_offers_none_gets_version_one(engineless_server: Run
 
 
 async def test_a_client_that_offers_only_others_is_refused(engineless_server: RunningServer) -> None:
-    """P1: with HTTP 400, and the name of ours."""
+    """P1: with HTTP 400, naming our subprotocol."""
     status, body = await refusal(
         engineless_server, subprotocols=[Subprotocol("graphql-ws"), Subprotocol("leanvibe.v2+json")]
     )
@@ -87,7 +87,7 @@ async def test_a_rebound_name_is_forbidden(engineless_server: RunningServer, hos
 
 
 async def raw_status(server: RunningServer, request: bytes) -> int:
-    """Status that a raw request is answered with; 0 where there is no answer."""
+    """Return the status of the response to a raw request; 0 without a response."""
     port = int(server.about.websocket_url.rsplit(":", 1)[1].split("/")[0])
     with trio.fail_after(60):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

@@ -1,4 +1,4 @@
-"""Who stands at the door of the WebSocket and does not enter: a bounded number, for a bounded time."""
+"""Connections without a completed handshake or hello: limited in number and in time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_strangers_who_say_nothing_keep_nobody_out(tmp_path: Path, monkeyp
 async def test_a_handshake_that_drips_is_cut_after_ten_seconds(
     mock_clock: MockClock, engineless_server: RunningServer
 ) -> None:
-    """Slow loris: each byte comes in good time, the head never ends."""
+    """Slow loris: each byte comes in time, but the head never ends."""
     ended = trio.Event()
 
     async def read(stream: trio.SocketStream) -> None:

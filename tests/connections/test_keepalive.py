@@ -1,4 +1,4 @@
-"""Pings after silence, and the end of those who do not answer; on a clock of the test's own."""
+"""Pings after silence, and the end of peers that do not answer; with a mock clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 async def pass_seconds(clock: MockClock, seconds: int) -> None:
-    """Let the clock run second by second, and everybody do what is due."""
+    """Advance the clock second by second, and let everything due run."""
     for _ in range(seconds):
         clock.jump(1)
         await wait_all_tasks_blocked(0.002)
@@ -59,7 +59,7 @@ async def test_no_pong_within_8_seconds_closes_with_4408(mock_clock: MockClock, 
 async def test_a_silent_client_is_pinged_though_its_answer_streams(
     mock_clock: MockClock, server: RunningServer
 ) -> None:
-    """What the server sends is no sign of life of the client."""
+    """What the server sends is no sign of the client's life."""
     await server.until_engine_is("ready")
     async with server.peer() as peer:
         await pass_seconds(mock_clock, 20)

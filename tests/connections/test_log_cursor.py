@@ -1,4 +1,4 @@
-"""Bookkeeping of the stream `client`: a model of a server's position and a client's, under every order of live and read."""
+"""Bookkeeping of the stream `client`: a model of the server's and a client's position, under any order of live and read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stored(seq: int, channel: str = "tasks", priority: Priority = Priority.MEDIU
 
 
 class ServerAndClient(RuleBasedStateMachine):
-    """A log, one connection's position in it, and a client that knows nothing but PROTOCOL's rule."""
+    """A log, one connection's position in it, and a client that knows only the protocol's rule."""
 
     @initialize(
         channels=st.sampled_from([None, ["ai"], ["tasks"]]),
@@ -54,7 +54,7 @@ class ServerAndClient(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.log))
     @rule(data=st.data())
     def tell_live(self, data: st.DataObject) -> None:
-        """Any event, also twice, also out of order: all that a relay and a registry could do wrong."""
+        """Deliver any event, possibly twice or out of order: everything that a relay and a registry could do wrong."""
         seq = data.draw(st.integers(max(1, len(self.log) - 3), len(self.log)))
         if not self.is_connected:
             return
@@ -72,7 +72,7 @@ class ServerAndClient(RuleBasedStateMachine):
             return
         while self.cursor.seq < len(self.log):
             if not can_resume(self._page(), "e", self.cursor.seq):
-                self.is_connected = False  # closed; the client comes back
+                self.is_connected = False  # closed; the client reconnects
                 return
             events = [one for one in self.log[self.cursor.seq :] if one.seq >= self.oldest][:size]
             assert events
@@ -143,7 +143,7 @@ def test_critical_is_urgent_only_where_it_is_wanted() -> None:
 
 
 def test_fr8_what_was_forgotten_is_covered_by_no_frame_and_counts_as_left_out() -> None:
-    """So the client sees the gap, and no acknowledgement of what follows says that it was told what was never sent."""
+    """So the client sees the gap, and acknowledging later events does not confirm those never sent."""
     cursor = LogCursor()
     cursor.begin("e", 3)
     cursor.skip_forgotten(7)

@@ -1,4 +1,4 @@
-"""What nonsense over the WebSocket costs: it is refused by its first mistake, in steps, and charged to whoever sends it."""
+"""The cost of invalid frames: each is rejected at its first error, parsed in steps, and charged to its sender."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_ht35_a_long_message_before_hello_is_not_read(
 async def test_ht34_whoever_sends_nonsense_and_comes_back_is_not_read_and_others_are(
     engineless_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten wrong messages are a connection's, and a new one was to be had at once."""
+    """Ten invalid messages are allowed per connection, and a new one was available at once."""
     read: list[int] = []
 
     def counted(text: str) -> Any:
@@ -110,7 +110,7 @@ async def test_ht34_whoever_sends_nonsense_and_comes_back_is_not_read_and_others
                     break
             assert await peer.close_code() == CloseCode.TOO_MANY, number
     price = nonsense.UNREADABLE + len(LONG_NONSENSE) // nonsense.BYTES_A_CHARGE
-    # As many as fit what may be open, and what has faded meanwhile; each connection would have had ten.
+    # As many as fit the allowance and its decay meanwhile; each connection would have had ten.
     assert nonsense.BURST // price + 1 <= len(read) < 10
     async with engineless_server.peer(client_id="sane") as peer:
         await peer.websocket.send(LONG_QUESTION)
@@ -137,7 +137,7 @@ async def test_ht36_after_its_last_word_the_server_reads_a_little_and_no_more(
     async with raw_peer(engineless_server) as peer:
         await peer.send(*[frame(TEXT, b"{")] * (command_reader.PROTOCOL_ERRORS + 1))
         large = frame(TEXT, b" " * (MAXIMUM_FRAME_BYTES // 2), mask=bytes(4))
-        # Read until it is cut: nobody takes as much.
+        # Read until it is cut: no client takes that much.
         await peer.send(*[large] * 100)
         await eventually(lambda: not engineless_server.connections())
     assert sum(taken) <= transport.IGNORED_CHARACTERS + MAXIMUM_FRAME_BYTES

@@ -1,4 +1,4 @@
-"""A client that was away for long asks what became of a command, and nothing is carried out twice."""
+"""A client that was away for long asks about a command, and nothing is carried out twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 WRITES = [name for name, one in COMMANDS.items() if one.writes]
 
 CHANGING = {"notification_preferences": {"preferences": {"min_priority": "high"}}}
-"""What makes a change of a command that only reads with less."""
+"""Data that makes a command change something, where the least data only reads."""
 
 
 async def asked(peer: Peer, kind: str, command_id: str, data: Any, *, only_if_known: Any = True) -> dict[str, Any]:
@@ -39,7 +39,7 @@ async def test_cl10_a_command_that_is_known_is_answered_as_it_was_and_not_carrie
 
 
 async def test_cl10_no_command_that_is_not_known_is_carried_out(server: RunningServer) -> None:
-    """Each that changes something, with data that it takes."""
+    """Every command that changes something, with valid data."""
     async with server.peer() as peer:
         wrong = {}
         for kind in WRITES:

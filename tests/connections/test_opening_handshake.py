@@ -1,4 +1,4 @@
-"""The opening handshake by RFC 6455 (4.2) and RFC 9112, rule by rule, through a socket that is written by hand; TLS too."""
+"""The opening handshake by RFC 6455 (4.2) and RFC 9112, rule by rule, with handwritten requests, over TLS too."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def without(*skipped: str) -> tuple[str, ...]:
 
 @frozen(kw_only=True)
 class Case:
-    """One head, and what is to come of it."""
+    """One request head, and the expected result."""
 
     status: int
     lines: tuple[str, ...] = SOUND
     request_line: str = "GET /ws HTTP/1.1"
     host: tuple[str, ...] = (HOST,)
     says: str = ""
-    """Words of the reason, in lower case."""
+    """Lower-case words of the reason."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Of the answer."""
+    """Expected headers of the response."""
 
     def encode(self) -> bytes:
         return "\r\n".join([self.request_line, *self.host, *self.lines, "", ""]).encode("latin-1")
@@ -150,7 +150,7 @@ REFUSED: dict[str, Case] = {
     "a coding nobody knows": Case(status=501, lines=(*SOUND, "Transfer-Encoding: gzip")),
     "a head over the bound": Case(status=431, lines=(*SOUND, "X-Long: " + "x" * HEAD_BYTES)),
     "a head without an end": Case(status=431, lines=("X-Long: " + "x" * 200_000,)),
-    # what is asked for
+    # the requested protocol
     "POST": Case(status=405, request_line="POST /ws HTTP/1.1", headers=(("allow", "GET"),), says="get"),
     "HEAD": Case(status=405, request_line="HEAD /ws HTTP/1.1", headers=(("allow", "GET"),)),
     "OPTIONS": Case(status=405, request_line="OPTIONS /ws HTTP/1.1", headers=(("allow", "GET"),)),
@@ -215,7 +215,7 @@ REFUSED: dict[str, Case] = {
     "an extension that is none": Case(
         status=400, lines=(*SOUND, "Sec-WebSocket-Extensions: permessage-deflate; ="), says="extension"
     ),
-    # where to, and from where
+    # target and origin
     "another path": Case(status=404, request_line="GET /wsx HTTP/1.1", says="/ws"),
     "an escaped slash": Case(status=404, request_line="GET /%2Fws HTTP/1.1"),
     "an escape that is no UTF-8": Case(status=404, request_line="GET /ws%ff HTTP/1.1"),
@@ -248,14 +248,14 @@ REFUSED: dict[str, Case] = {
 
 
 async def read_answer(stream: trio.abc.ReceiveStream, *, until_end: bool) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body; with ``until_end`` the connection has to end behind it."""
+    """Return status, headers and body; with ``until_end`` the connection must end after it."""
     received = b""
     with trio.fail_after(PATIENCE_SECONDS):
         while until_end or b"\r\n\r\n" not in received:
             try:
                 data = await stream.receive_some()
             except trio.BrokenResourceError:
-                break  # TLS cannot say good-bye properly to a peer that has sent more than was read
+                break  # TLS cannot close properly towards a peer that has sent more than was read
             if not data:
                 break
             received += data
@@ -270,7 +270,7 @@ async def read_answer(stream: trio.abc.ReceiveStream, *, until_end: bool) -> tup
 async def judge(
     stream: trio.abc.HalfCloseableStream | trio.SSLStream[trio.SocketStream], name: str, case: Case
 ) -> None:
-    """Send a head and hold the answer against what the RFCs say."""
+    """Send a head and compare the response with the RFCs."""
     await stream.send_all(case.encode())
     status, headers, body = await read_answer(stream, until_end=case.status != 101)
     assert (name, status) == (name, case.status), body
@@ -311,7 +311,7 @@ async def test_hs1_every_rule_of_the_handshake_is_kept(
 async def secure_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[RunningServer, ssl.SSLContext]]:
-    """A server that speaks TLS, and what believes it."""
+    """Run a server with TLS. Yields it and a context that trusts it."""
     monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
     authority, chain = trustme.CA(), folder / "chain.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(chain))
@@ -339,7 +339,7 @@ def rest_port_of(server: RunningServer) -> int:
 
 
 def asks_plainly(case: Case) -> bool:
-    """Whether REST, which judges how a head is written before, takes it for a request of a WebSocket."""
+    """True if REST, which first checks the syntax of the head, takes it for a WebSocket request."""
     names = any(one.lower().startswith("upgrade") and "websocket" in one.lower().split() for one in case.lines)
     return names and case.status in (101, 403, 405, 426) and not case.request_line.startswith("CONNECT")
 
@@ -359,7 +359,7 @@ HELLO = frame(TEXT, json.dumps({"type": "hello", "id": "h", "data": {"client_id"
 
 
 async def welcomed(stream: trio.abc.ReceiveStream) -> bytes:
-    """All bytes up to the greeting's answer."""
+    """Return all bytes up to the answer of hello."""
     received = b""
     with trio.fail_after(PATIENCE_SECONDS):
         while b'"welcome"' not in received:

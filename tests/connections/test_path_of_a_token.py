@@ -1,4 +1,4 @@
-"""P8: a token goes from the worker's frame to the socket over three hops, and nobody on its way waits for a clock."""
+"""P8: a token takes three hops from the worker's frame to the socket, and none of them waits for a clock."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 SHORT, LONG = 5, 60
 UNLIMITED = 1_000_000
 OF_THE_CLOCK = {"EngineIdle"}
-"""A worker's figures come once a second by its own clock, which no test stops, and so may fall into either answer."""
+"""A worker's metrics come once a second by its own clock, which no test stops, so either answer may include them."""
 
 
 async def answer(peer: Peer, name: str, number: int) -> list[dict[str, Any]]:
-    """The events of one answer, within seconds that a test's own clock cannot stop."""
+    """Return the events of one answer, within seconds that a mock clock cannot stop."""
     events: list[dict[str, Any]] = []
 
     async def ask() -> None:
@@ -42,7 +42,7 @@ async def test_p8_a_whole_answer_comes_while_the_clock_stands_still(mock_clock: 
 
 
 async def messages_of(server: RunningServer, peer: Peer, name: str, number: int) -> Counter[tuple[str, str]]:
-    """Where messages of what type arrive in the course of one answer."""
+    """Count the messages by receiver and type in the course of one answer."""
     taps = {
         one.path: server.system.open_trace(one.path, rate_per_second=UNLIMITED, maximum=UNLIMITED)
         for one in server.system.records()
@@ -61,7 +61,7 @@ async def messages_of(server: RunningServer, peer: Peer, name: str, number: int)
 async def test_p8_a_token_passes_two_mailboxes_and_nothing_else_is_sent_for_it(
     mock_clock: MockClock, tmp_path: Path
 ) -> None:
-    """From the pipe to the inference actor, from there to the connection; the third hop is from there to its socket."""
+    """From the pipe to the inference actor, and from there to the connection; the third hop leads to its socket."""
     async with running_server(tmp_path) as server, server.peer() as peer:
         (connection,) = server.connections()
         short = await messages_of(server, peer, "short", SHORT)

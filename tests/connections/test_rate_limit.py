@@ -1,4 +1,4 @@
-"""The token bucket and the sliding count, on a clock of numbers."""
+"""The token bucket and the sliding window, on a numeric clock."""
 
 from __future__ import annotations
 

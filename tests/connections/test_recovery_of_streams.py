@@ -1,7 +1,7 @@
 """Each actor of the server dies while a client streams: the socket stays open and no token is lost.
 
-The place of a room that only streams pass by (access, rest, the listener, inspection) is here as well, because
-nothing but its place in the tree says that it does not matter.
+Services that streams do not use (access, rest, the listener, inspection) are included, because only their place in the
+tree keeps their death from mattering.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ SERVICES = [
 
 
 class Killed(Exception):
-    """What the actors of these tests die of."""
+    """Kills actors in these tests."""
 
 
 async def streaming(peer: Peer, events: list[dict[str, Any]], number: int) -> None:
-    """Begin to count to ``number`` and take the first 20 events."""
+    """Start counting to ``number`` and take the first 20 events."""
     await peer.send("generate", "g", {"prompt": f"count to {number}", "max_tokens": 4000})
     assert (await peer.receive())["type"] == "accepted"
     while len(events) < 20:
@@ -55,7 +55,7 @@ async def take_the_rest(peer: Peer, events: list[dict[str, Any]]) -> None:
 
 
 def assert_whole(events: list[dict[str, Any]], number: int) -> None:
-    """One unbroken stream of the one right text."""
+    """Assert that the events are one unbroken stream of the right text."""
     assert {one["type"] for one in events[:-1]} == {"token"}
     expected = 0
     for event in events:
@@ -218,14 +218,14 @@ async def test_a_thousand_requests_whose_handler_raises_raise_no_incarnation(
         print(f"1,000 failed requests in {trio.current_time() - began:.2f} s")
         async with server.http() as http:
             answer = await http.get("/health/mlx")
-        # Nobody knows how the engine is; health says so in place of failing itself.
+        # The engine's state is unknown; health reports that instead of failing.
         assert (answer.status_code, answer.json()["status"]) == (503, "degraded")
         assert answer.json()["problem"]
         assert "ZeroDivisionError" not in answer.text
         await take_the_rest(peer, events)
         assert_whole(events, 300)
         assert server.incarnations() == dict.fromkeys(server.incarnations(), 1)
-        # The registry looks at the engine as well, and its asks fail like all others.
+        # The registry polls the engine as well, and its asks fail like all others.
         failed = server.system.record("inference/inference").handler_failures
         assert set(failed) == {"ZeroDivisionError"}
         assert failed["ZeroDivisionError"] >= 1001

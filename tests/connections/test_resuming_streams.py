@@ -1,4 +1,4 @@
-"""A generation's stream outlives its connection: it is resumed, followed by two, joined, and nobody else's."""
+"""A generation's stream outlives its connection: it can be resumed, joined and shared, but only by its own client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.websocket, pytest.mark.integration]
 
 
 async def begin(peer: Peer, number: int, *, events: int, **data: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Begin to count and take some events: the data of `accepted`, and they."""
+    """Start counting and take some events. Returns the data of `accepted`, and the events."""
     await peer.send("generate", "g", {"prompt": f"count to {number}", "max_tokens": 4000, **data})
     accepted = await peer.receive()
     assert accepted["type"] == "accepted", accepted
@@ -45,7 +45,7 @@ async def test_p4_a_detached_stream_goes_on_on_another_connection(tmp_path: Path
             answer = await peer.ask("resume", "r", {**accepted, "seq": 0})
             assert answer["data"]["resumed"] is True
             assert_whole(await peer.stream("g"), 60)
-            # Whoever has all of it is told no more.
+            # A client that has all of it gets nothing more.
             answer = await peer.ask("resume", "r2", {**accepted, "seq": answer["data"]["head"]})
             assert answer["data"]["resumed"] is True
             assert (await peer.ask("ping", "p"))["type"] == "pong"
@@ -54,7 +54,7 @@ async def test_p4_a_detached_stream_goes_on_on_another_connection(tmp_path: Path
 async def test_a_resume_that_fails_leaves_a_stream_that_is_followed_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: the connection forgot the stream, and the client heard no more of it."""
+    """Regression: the connection forgot the stream, and the client received no more of it."""
     async with running_server(tmp_path, mock_step_seconds=0.005) as server, server.peer() as peer:
         accepted, events = await begin(peer, 60, events=3)
         monkeypatch.setattr(streams_followed, "FOLLOW_SECONDS", 0.0)
@@ -73,7 +73,7 @@ async def test_without_detach_the_row_is_freed_when_the_last_follower_leaves(tmp
             accepted, _ = await begin(one, 900, events=2)
             assert (await two.ask("resume", "r", {**accepted, "seq": 0}))["data"]["resumed"] is True
             assert (await two.receive())["type"] == "token"
-        # One of two has left, and it goes on.
+        # One of two subscribers has left, and the stream continues.
         assert (await server.snapshot("inference/inference"))["running"] == 1
         assert (await two.receive())["type"] == "token"
         await trio.aclose_forcefully(two.websocket.stream)

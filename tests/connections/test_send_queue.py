@@ -1,4 +1,4 @@
-"""The send queue merges, bounds and keeps order; what a reader sees is the same text and the same events."""
+"""The send queue merges, limits and keeps order; a reader sees the same text and the same events."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_event_of_no_stream_does_not_stop_the_merging() -> None:
 
 
 def test_a_merged_token_never_exceeds_the_frame_limit() -> None:
-    # A control character takes six bytes of JSON, the worst there is.
+    # A control character takes six bytes as JSON, the worst case.
     send_queue = SendQueue(maximum_bytes=4 * MERGED_TEXT_BYTES)
     for seq in range(1, 2 * MERGED_TEXT_BYTES // 1024 + 1):
         send_queue.put_token(token("s", seq, "\x01" * 1024))

@@ -1,4 +1,4 @@
-"""Slow readers lose nothing, those who take nothing are given up, and nobody else notices."""
+"""Slow readers lose nothing, those that read nothing are cut, and others do not notice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def large_event(number: int) -> LogEvent:
 
 
 async def read_messages(deaf: Deaf, is_last: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """All messages up to one, and those that came in one piece with it; the connection must not be closed before."""
+    """Return all messages up to one, and those received with it; the connection must not be closed before."""
     found: list[dict[str, Any]] = []
     text = ""
     is_over = False
@@ -60,7 +60,7 @@ async def read_messages(deaf: Deaf, is_last: Callable[[dict[str, Any]], bool]) -
 
 
 def numbers_in(messages: list[dict[str, Any]]) -> list[int]:
-    """Of durable events, which have to leave no hole."""
+    """Return the numbers of durable events, which must have no gap."""
     frames = [one for one in messages if one.get("stream") == "client"]
     for earlier, later in itertools.pairwise(frames):
         assert later.get("first_seq", later["seq"]) == earlier["seq"] + 1
@@ -72,7 +72,7 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_pace, "WINDOW_SECONDS", 600.0)
-    # Those who came first wait in silence for the last, which on a busy machine takes longer than a ping leaves them.
+    # The first clients wait in silence for the last, which on a busy machine takes longer than a ping allows.
     monkeypatch.setattr(life_signs, "PING_INTERVAL_SECONDS", 600.0)
     monkeypatch.setattr(application, "OPERATIONS", (*application.OPERATIONS, SEND))
     monkeypatch.setattr(WorkerConfig, "command", lambda *_: ["sleep", "60"])
@@ -106,7 +106,7 @@ async def test_p7_one_stalled_reader_among_200_costs_the_others_no_event(
         for number in range(EVENTS):
             await tell(server, attrs.evolve(event(number), data={"number": number, "filling": "x" * 2000}))
         await eventually(lambda: len(told) == CROWD, seconds=60)
-        # It was not cut: what did not fit into its send queue is read from the log as soon as it reads.
+        # It was not cut: what did not fit into its send queue is read from the log once it reads.
         messages = await read_messages(deaf, lambda one: one.get("data", {}).get("number") == EVENTS - 1)
         assert numbers_in(messages) == list(range(EVENTS))
         assert told == [list(range(EVENTS))] * CROWD
@@ -162,7 +162,7 @@ async def test_fr3_one_commit_larger_than_an_outbox_cuts_no_reader_and_no_answer
 async def test_fr3_an_answer_that_does_not_fit_is_fetched_from_where_it_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is larger than the send queue; live tokens and pages must leave no hole."""
+    """It is larger than the send queue; live tokens and pages must leave no gap."""
     monkeypatch.setattr(transport, "SendQueue", functools.partial(SendQueue, maximum_bytes=20_000))
     async with running_server(tmp_path, send_buffer_bytes=4096) as server, deaf_client(server) as deaf:
         await deaf.say("generate", {"prompt": "count to 200", "max_tokens": 4000, "logprobs": 3}, "g")
@@ -197,7 +197,7 @@ async def test_fr2_whoever_asks_faster_than_it_reads_is_answered_all_the_same(tm
 
         async def ask() -> None:
             for number in range(25):
-                # Each comes back as a pong of the same size, and 25 of them are more than a send queue holds.
+                # Each is answered by a pong of the same size, and 25 of them exceed the send queue.
                 await deaf.say("ping", "x" * 60_000, str(number))
 
         nursery.start_soon(ask)
@@ -225,7 +225,7 @@ async def test_fr4_a_reader_that_is_given_up_loses_its_connection_and_not_its_an
             await deaf.say("ping", "x" * 30_000, "p")
             await eventually(lambda: not server.connections(), what="the reader that takes nothing given up")
         async with server.peer() as peer:
-            # The same command again: it was accepted, and goes on.
+            # The same command again: it was accepted, and continues.
             accepted = await peer.ask("generate", "g", {"prompt": "count to 300", "max_tokens": 2000})
             assert accepted["type"] == "accepted", accepted
             events = await peer.stream("g")

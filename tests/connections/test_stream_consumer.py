@@ -1,4 +1,4 @@
-"""What a connection remembers of a stream is what a new owner needs."""
+"""A connection's record of a stream is sufficient for a new owner."""
 
 from __future__ import annotations
 

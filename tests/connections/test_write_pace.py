@@ -1,4 +1,4 @@
-"""Deadlines on progress: who takes little goes on being written to, who takes nothing does not, and life is judged by it."""
+"""Deadlines on progress: a slow reader is served, a stalled one is cut, and keepalive allows for slow reading."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_fr5_what_was_taken_in_one_go_counts_for_a_window() -> None:
 
 
 def read_now(stream: trio.SocketStream, size: int) -> bytes:
-    """What is there; nothing where there is nothing yet. The clock of the test stands still, so nothing may wait."""
+    """Return the available bytes, possibly none. The test's clock stands still, so nothing may wait."""
     try:
         data = os.read(stream.socket.fileno(), size)
     except BlockingIOError:
@@ -65,7 +65,7 @@ def read_now(stream: trio.SocketStream, size: int) -> bytes:
 
 @asynccontextmanager
 async def tcp_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-    """Two ends of a connection over loopback that takes little."""
+    """Open both ends of a loopback connection with small buffers."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         theirs = trio.socket.socket()
@@ -129,7 +129,7 @@ async def test_fr5_a_socket_that_is_gone_is_told_apart() -> None:
 
 
 async def trickle(clock: MockClock, deaf: Deaf, *, seconds: int, bytes_per_second: int) -> list[dict[str, Any]]:
-    """Read so much each second and answer nothing; the messages that were whole."""
+    """Read so many bytes each second and answer nothing. Returns the complete messages."""
     found: list[dict[str, Any]] = []
     text = ""
     for _ in range(seconds):
@@ -155,7 +155,7 @@ async def trickle(clock: MockClock, deaf: Deaf, *, seconds: int, bytes_per_secon
 @pytest.mark.websocket
 @pytest.mark.integration
 async def test_fr5_a_slow_link_sees_its_board(mock_clock: MockClock, tmp_path: Path) -> None:
-    """It says nothing while it reads, for longer than silence, and for longer than a window."""
+    """It sends nothing while it reads, for longer than the ping interval and for longer than a window."""
     async with running_server(tmp_path, send_buffer_bytes=4096) as server:
         async with server.peer() as peer:
             for number in range(20):
@@ -170,7 +170,7 @@ async def test_fr5_a_slow_link_sees_its_board(mock_clock: MockClock, tmp_path: P
 
 
 def is_whole(received: bytes) -> bool:
-    """Whether an answer of HTTP has come to its end."""
+    """True if an HTTP response is complete."""
     head, _, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: (\d+)", head)
     return length is not None and len(body) >= int(length[1])
@@ -192,7 +192,8 @@ async def test_fr5_a_slow_link_sees_its_board_over_rest_as_well(mock_clock: Mock
             seconds = 0
             while not is_whole(received):
                 for _ in range(2):
-                    # Through a full socket the kernel sends only now and then, in real time, which the clock here does not pass.
+                    # Through a full socket the kernel sends only now and then, in real time, which the mock clock does
+                    # not advance.
                     await trio.to_thread.run_sync(select.select, [plain.fileno()], [], [], 10.0)
                     received += read_now(stream, 2000)
                     await wait_all_tasks_blocked(0.001)
@@ -215,7 +216,7 @@ async def test_fr6_a_ping_of_rfc_6455_is_a_sign_of_life(mock_clock: MockClock, s
         for number in range(8):
             await pass_seconds(mock_clock, 10)
             await deaf.stream.send_all(deaf.frames.send(Ping(b"%d" % number)))
-            # Its pong says that the server has heard it, before the clock goes on.
+            # Its pong shows that the server has received it, before the clock advances.
             events: list[object] = []
             while not any(isinstance(one, Pong) for one in events):
                 deaf.frames.receive_data(await deaf.stream.receive_some(65_536))

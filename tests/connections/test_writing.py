@@ -1,4 +1,4 @@
-"""What is written goes out at once and whole: one frame after the other, whoever writes, however slowly it is read."""
+"""Frames are written at once and whole, one after the other, whoever writes and however slowly they are read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_frame_is_what_wsproto_makes_of_the_same_text(size: int) -> None:
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
-    """Two ends of one connection that takes little."""
+    """Open both ends of a connection with small buffers."""
     sockets = [trio.socket.from_stdlib_socket(one) for one in socket.socketpair()]
     sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     async with trio.SocketStream(sockets[0]) as ours, trio.SocketStream(sockets[1]) as theirs:
@@ -71,7 +71,7 @@ async def test_a_socket_that_is_gone_is_told_by_the_write_that_can_wait() -> Non
 
 
 async def served(stream: Any, take: Any) -> None:
-    """As `WebSocketTransport` serves it: the handshake first."""
+    """Serve as `WebSocketTransport` does: the handshake first."""
     reader = HandshakeReader()
     offer = reader.receive(bytes(await stream.receive_some(65_536)))
     assert isinstance(offer, Offer), offer
@@ -157,7 +157,7 @@ def test_a_message_in_fragments_is_taken_whole(sizes: list[int]) -> None:
 @pytest.mark.websocket
 @pytest.mark.integration
 async def test_a_pong_is_never_within_a_frame_that_the_socket_took_in_part(tmp_path: Path) -> None:
-    """Ours and the library's own frames share a socket; a reader that takes them by the byte must see each whole."""
+    """The server's and the library's frames share a socket; a reader that takes single bytes must see each whole."""
     async with running_server(tmp_path, send_buffer_bytes=4096, wait=False) as server, deaf_client(server) as deaf:
         text = ""
         answers: list[str] = []
@@ -182,14 +182,14 @@ async def test_a_pong_is_never_within_a_frame_that_the_socket_took_in_part(tmp_p
                             if event.message_finished:
                                 message = json.loads(text)
                                 text = ""
-                                # Beside `welcome` and what the engine's state may be told as meanwhile.
+                                # Besides `welcome` and changes of the engine's state meanwhile.
                                 answers += [message["data"]] if message["type"] == "pong" else []
         assert pongs == [b"%d" % number for number in range(6)]
         assert answers == [str(number) * 60_000 for number in range(6)]
 
 
 def tasks_of(path: str) -> list[str]:
-    """Names of the tasks that belong to an actor."""
+    """Return the names of the tasks that belong to an actor."""
     found: list[str] = []
     tasks = [trio.lowlevel.current_root_task()]
     while tasks:
@@ -206,10 +206,10 @@ def tasks_of(path: str) -> list[str]:
 async def test_a_connection_at_rest_has_its_actor_and_its_reader_and_no_other_task(
     engineless_server: RunningServer,
 ) -> None:
-    """Each further task of two thousand connections is some mebibytes."""
+    """Each further task of two thousand connections costs some mebibytes."""
     async with engineless_server.peer() as peer:
         assert (await peer.ask("ping", "1", "x"))["data"] == "x"
         (path,) = engineless_server.connections()
-        # Well before the task that waits for a hello would end by itself.
+        # Well before the task that waits for hello would end by itself.
         await eventually(lambda: len(tasks_of(path)) <= 2, seconds=HELLO_SECONDS / 2)
         assert tasks_of(path) == ["", ":_serve"]

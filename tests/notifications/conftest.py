@@ -34,11 +34,11 @@ _NOTE_STEPS = {
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
 def either_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """The writing engine of a migrated database, of each kind."""
+    """Yield the writing engine of a migrated database of each kind."""
     is_sqlite = request.param == "sqlite"
     engine = open_engine(fresh_database(tmp_path) if is_sqlite else fresh_postgresql_database(), writes=True)
     if is_sqlite:
-        # What happens when the power fails is storage's to test; here it only takes time.
+        # Durability across power failures is tested in storage; here it would only take time.
         raw = engine.raw_connection()
         raw.cursor().execute("PRAGMA synchronous=OFF")
         raw.close()
@@ -48,7 +48,7 @@ def either_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[En
 
 @pytest.fixture
 def service(either_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """The service's store; at the end, every step that any delivery took must have been an allowed one."""
+    """Yield the service's store; at the end, every transition of every delivery must have been an allowed one."""
     with either_engine.begin() as opened:
         opened.execute(text("CREATE TABLE steps (before TEXT, after TEXT)"))
         opened.execute(text(_NOTE_STEPS[either_engine.dialect.name]))
@@ -60,7 +60,7 @@ def service(either_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture
 async def services(tmp_path: Path) -> AsyncIterator[PushServices]:
-    """Stand-ins of push services that found nothing wrong with what they were sent."""
+    """Run stand-ins of push services. At the end they must have found nothing wrong with the requests."""
     folder = tmp_path / "services"
     folder.mkdir()
     async with push_services(folder) as running:

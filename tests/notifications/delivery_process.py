@@ -1,6 +1,7 @@
-"""A server of notifications in a process of its own, that dies at the step it is told; for tests of `kill -9`.
+"""A notification server in a process of its own that dies at a given step; for tests of `kill -9`.
 
-Arguments: data folder, CA file, a step's name and at which of its times to die (or `never 0`), then how many notifications to post.
+Arguments: data folder, CA file, name of the step and the occurrence at which to die (or `never 0`), then the number of
+notifications to post.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SCHEDULE = RetrySchedule(base_seconds=0.05, maximum_seconds=0.2, maximum_attempt
 
 
 def main() -> None:
-    """Post, deliver, and say `idle` when nothing waits any more; or die on the way."""
+    """Post, deliver, and print `idle` when nothing is pending; or die on the way."""
     folder, ca_file, step, times, posts = sys.argv[1:]
     left = int(times)
 

@@ -1,6 +1,7 @@
-"""Stand-ins of the services that pushes go to: real TLS and HTTP by hypercorn, real decryption, real checks of tokens.
+"""Stand-ins of push services: real TLS and HTTP by hypercorn, real decryption, real checks of tokens.
 
-What each subscription's next answers are is a plan: a status, `Later(seconds)` for 429 with `Retry-After`, `HANG`, `CUT`.
+The next responses to each subscription are planned: a status, `Later(seconds)` for 429 with `Retry-After`, `HANG`,
+`CUT`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def point_of(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def apple_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A signing key as Apple gives them, written to a file."""
+    """Write a signing key to a file in Apple's format."""
     key = ec.generate_private_key(ec.SECP256R1())
     path.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -57,7 +58,7 @@ def apple_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 @frozen
 class Received:
-    """One request that was taken, decrypted where it was encrypted."""
+    """One accepted request, decrypted if it was encrypted."""
 
     path: str
     headers: dict[str, str]
@@ -65,7 +66,7 @@ class Received:
     raw: bytes
     http_version: str
     time: float
-    """Of the monotonic clock."""
+    """By the monotonic clock."""
 
 
 @define
@@ -75,19 +76,19 @@ class PushServices:
     ca_file: Path
     url: str = ""
     received: list[Received] = field(factory=list)
-    """What was answered with success, in order."""
+    """Requests answered with success, in order."""
     requests: list[str] = field(factory=list)
-    """Paths of everything that came, taken or not."""
+    """Paths of all requests, accepted or not."""
     problems: list[str] = field(factory=list)
-    """What was wrong with requests; a good sender leaves it empty."""
+    """Problems of requests; a good sender leaves it empty."""
     plans: dict[str, deque[Any]] = field(factory=lambda: defaultdict(deque))
     is_down: bool = False
-    """Everything is answered with 503."""
+    """Every request is answered with 503."""
     apple_public: Any = None
     subscriptions: dict[str, tuple[ec.EllipticCurvePrivateKey, bytes]] = field(factory=dict)
 
     def subscription(self, name: str) -> dict[str, Any]:
-        """What a browser's `PushSubscription.toJSON()` would say."""
+        """Return a browser's `PushSubscription.toJSON()`."""
         key = ec.generate_private_key(ec.SECP256R1())
         auth = b"0123456789abcdef"
         self.subscriptions[f"/push/{name}"] = (key, auth)
@@ -97,11 +98,11 @@ class PushServices:
         }
 
     def titles(self, path: str) -> list[str]:
-        """Titles that arrived at this path, in order."""
+        """Return the titles received at this path, in order."""
         return [title_of(one.payload) for one in self.received if one.path == path]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """The ASGI application."""
+        """Serve as an ASGI application."""
         if scope["type"] == "lifespan":
             for phase in ("startup", "shutdown"):
                 await receive()
@@ -111,7 +112,7 @@ class PushServices:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                # Whoever sent it died in the middle: half a request is no request.
+                # The sender died in the middle: half a request is no request.
                 return
             body += message.get("body", b"")
             if not message.get("more_body"):
@@ -194,13 +195,13 @@ class PushServices:
 
 
 def title_of(payload: dict[str, Any]) -> str:
-    """Of either kind of payload."""
+    """Return the title of either kind of payload."""
     return str(payload["aps"]["alert"]["title"] if "aps" in payload else payload["title"])
 
 
 @asynccontextmanager
 async def push_services(folder: Path) -> AsyncIterator[PushServices]:
-    """The stand-ins on a free port of localhost, with a certificate of an authority of their own."""
+    """Run the stand-ins on a free port of localhost, with a certificate of a test authority."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))

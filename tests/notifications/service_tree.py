@@ -1,4 +1,4 @@
-"""Storage and the notifications service as a running tree, with probes where their neighbours would be."""
+"""Storage and the notifications service as a running tree, with probes in place of other services."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from tests.database_fixture import fresh_database
 __all__ = ["QUICK", "RunningService", "engine_health", "running_service", "service_spec"]
 
 QUICK = RetrySchedule(base_seconds=0.02, maximum_seconds=0.2, maximum_attempts=8)
-"""Retries that a test can wait for."""
+"""Retries fast enough for tests."""
 
 
 def engine_health(state: str = "ready", restarts: int = 0, problem: str | None = None) -> EngineHealth:
-    """What the inference service would say."""
+    """Return an engine state as the inference service reports it."""
     return EngineHealth(
         engine="mock",
         state=state,
@@ -74,7 +74,7 @@ def service_spec(
     schedule: RetrySchedule | None = QUICK,
     failpoint: Callable[[str], None] = lambda _: None,
 ) -> SupervisorSpec:
-    """Storage, the service and its neighbours as a tree."""
+    """Return the spec of storage, the service and the probes."""
     url = database_url(settings.database, settings.data_dir)
     storage = Storage(system.reference("storage/writer"), system.reference("storage/readers"))
     relay = system.reference("storage/relay")
@@ -108,7 +108,7 @@ def service_spec(
 
 @define
 class RunningService:
-    """A started tree and what a test asks of it."""
+    """A started tree, and shortcuts for tests."""
 
     system: ActorSystem
     settings: Settings
@@ -118,7 +118,7 @@ class RunningService:
 
     @property
     def dispatcher(self) -> ActorRef[Any]:
-        """The service's face."""
+        """The service's dispatcher."""
         return self.system.reference("notifications/dispatcher")
 
     async def register(self, device_id: str, client_id: str = "me", **fields: Any) -> Any:
@@ -129,7 +129,7 @@ class RunningService:
     async def post(
         self, title: str, client_id: str = "me", body: str = "", priority: Priority = Priority.MEDIUM
     ) -> str:
-        """Post an event; returns the notification's id."""
+        """Post an event. Returns the notification's id."""
         data = NotificationPost(template="message", fields={"title": title, "body": body}, priority=priority)
         posted = await self.dispatcher.ask(PostNotification(client_id=client_id, data=data), timeout=60)
         return str(posted.notification_id)
@@ -140,13 +140,13 @@ class RunningService:
         await self.dispatcher.ask(UsePreferences(client_id=client_id, device_id="cli", data=data), timeout=60)
 
     async def list(self, client_id: str = "me") -> NotificationPage:
-        """The newest notifications."""
+        """Return the newest notifications."""
         wanted = ListNotifications(client_id=client_id, device_id="cli", data=NotificationList(limit=200))
         page: NotificationPage = await self.dispatcher.ask(wanted, timeout=60)
         return page
 
     async def state(self, notification_id: str, device_id: str) -> str:
-        """State and reason of one delivery."""
+        """Return state and reason of one delivery."""
         page = await self.dispatcher.ask(ReadHistory(client_id="me", limit=200), timeout=60)
         for entry in page.entries:
             for one in entry.deliveries:
@@ -155,7 +155,7 @@ class RunningService:
         raise AssertionError("there is no such delivery")
 
     def rows(self, statement: str) -> list[Any]:
-        """Look into the database past the service."""
+        """Query the database directly."""
         engine = create_engine(database_url(None, self.settings.data_dir))
         with engine.connect() as connection:
             found = [tuple(row) for row in connection.execute(text(statement))]
@@ -172,7 +172,7 @@ async def running_service(
     health: Any = None,
     **overrides: Any,
 ) -> AsyncIterator[RunningService]:
-    """Run it for a block, on the folder's database; without a ``schedule`` the settings' own is kept."""
+    """Run the tree for a block, on the folder's database; without a ``schedule`` the settings' own is used."""
     if not (folder / FILE_NAME).exists():
         fresh_database(folder)
     settings = Settings(

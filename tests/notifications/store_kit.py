@@ -43,7 +43,7 @@ SUBSCRIPTION = {
 
 
 def device(device_id: str = "phone", **fields: Any) -> DeviceRegister:
-    """A browser's registration, unless told otherwise."""
+    """Return a device registration, by default a browser's."""
     if "platform" not in fields:
         fields = {"platform": "web", "subscription": SUBSCRIPTION, **fields}
     registered: DeviceRegister = structure({"device_id": device_id, **fields}, DeviceRegister)
@@ -52,20 +52,20 @@ def device(device_id: str = "phone", **fields: Any) -> DeviceRegister:
 
 @define
 class Service:
-    """What a test does to the service's tables, and what it sees there."""
+    """Shortcuts for tests of the service's tables."""
 
     engine: Engine
     monkeypatch: pytest.MonkeyPatch
     push_hold_seconds: float = 0.0
     now_ms: int = START_MS
     events: list[StoredEvent] = field(factory=list)
-    """Everything that went into clients' logs."""
+    """Events published to clients' logs."""
 
     def __attrs_post_init__(self) -> None:
         self.monkeypatch.setattr(clock, "time", types.SimpleNamespace(time=lambda: self.now_ms / 1000))
 
     def transact(self, operation: Operation[Any, Any], command: Any, client_id: str = "me") -> Any:
-        """One write; raises what the operation raised."""
+        """Commit one write. Raises what the operation raised."""
         result = carry_out_batch(
             self.engine,
             {operation.name: operation},
@@ -82,19 +82,19 @@ class Service:
         return write.committed.value
 
     def read(self, query: Query[Any, Any], command: Any) -> Any:
-        """One read."""
+        """Run one query."""
         with self.engine.connect() as connection, connection.begin():
             return query.function(connection, command)
 
     def cause(self, *triggers: Trigger, client_id: str = "me") -> None:
-        """A change in another service that gives cause to these."""
+        """Commit a change of another service that triggers these."""
         operation: Operation[None, int] = Operation("cause", lambda _, __: Outcome(value=1, triggers=triggers), int)
         self.transact(operation, None, client_id)
 
     def post(
         self, title: str, priority: Priority = Priority.MEDIUM, client_id: str = "me", template: str = "message"
     ) -> str:
-        """A client's event; returns its id."""
+        """Post a client's event. Returns its id."""
         name = f"n-{client_id}-{title}"
         fields = {"title": title} if template == "message" else {"source": title}
         data = NotificationPost(template=template, fields=fields, priority=priority)
@@ -113,12 +113,12 @@ class Service:
         self.transact(SET_PREFERENCES, wanted, client_id)
 
     def look(self) -> Due:
-        """What is due now."""
+        """Return what is due now."""
         due: Due = self.read(DUE_DELIVERIES, DueDeliveriesQuery(now_ms=self.now_ms))
         return due
 
     def device_queue(self, device_id: str = "phone", client_id: str = "me", maximum: int = 16) -> DeviceQueuePage:
-        """What waits for a device."""
+        """Return the queue of a device."""
         page: DeviceQueuePage | None = self.read(
             READ_DEVICE_QUEUE, DeviceQueueQuery(client_id=client_id, device_id=device_id, maximum=maximum)
         )
@@ -126,7 +126,7 @@ class Service:
         return page
 
     def state(self, notification_id: str, device_id: str = "phone") -> str:
-        """State and reason of one delivery, as `held (quiet_hours)`."""
+        """Return state and reason of one delivery, as `held (quiet_hours)`."""
         with self.engine.connect() as connection, connection.begin():
             row = connection.execute(
                 select(deliveries).where(
@@ -136,5 +136,5 @@ class Service:
         return f"{row.state} ({row.reason})" if row.reason else str(row.state)
 
     def told(self, client_id: str = "me") -> list[str]:
-        """Titles in the client's log, in order."""
+        """Return the titles in the client's log, in order."""
         return [json.loads(one.data)["notification"]["title"] for one in self.events if one.client_id == client_id]

@@ -1,4 +1,4 @@
-"""What an `ack` of a device says: over real sockets, only what was sent to that device becomes delivered by it."""
+"""Acknowledgements by devices, over real sockets: only what was sent to a device becomes delivered by its `ack`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def storage(server: RunningServer) -> Storage:
 
 
 async def post(server: RunningServer, title: str, priority: Priority = Priority.MEDIUM) -> None:
-    """A notification for the client; its id is its title."""
+    """Post a notification to the client, with its title as id."""
     data = NotificationPost(template="message", fields={"title": title}, priority=priority)
     posting = Posting(client_id="tester", notification_id=title, data=data)
     await storage(server).transact(POST, posting, client_id="tester")
 
 
 async def delivered_to(server: RunningServer, device_id: str) -> list[str]:
-    """Ids of what this device has said that it has, in order."""
+    """Return the ids of notifications that this device has acknowledged, in order."""
     page = await storage(server).read(HISTORY, Page(client_id="tester", limit=200))
     return [
         entry.notification.notification_id
@@ -41,14 +41,14 @@ async def delivered_to(server: RunningServer, device_id: str) -> list[str]:
 
 @asynccontextmanager
 async def device(server: RunningServer, device_id: str, **hello: Any) -> AsyncIterator[Peer]:
-    """A connection of one device; it says good-bye at the end."""
+    """Open a connection of a device, closed in order at the end."""
     async with server.peer(hello=False) as peer:
         await peer.hello(device_id=device_id, **hello)
         yield peer
 
 
 async def take(peer: Peer, *titles: str) -> int:
-    """Receive these notifications, no others; returns the last one's `seq`."""
+    """Receive exactly these notifications. Returns the last one's `seq`."""
     seq = 0
     for title in titles:
         frame = await peer.receive()
@@ -58,7 +58,7 @@ async def take(peer: Peer, *titles: str) -> int:
 
 
 async def acknowledge(server: RunningServer, peer: Peer, device_id: str, seq: int, marker: str) -> list[str]:
-    """Send an `ack`; what is delivered to the device once ``marker``, which it covers, is."""
+    """Send an `ack`. Returns the device's deliveries once they include ``marker``, which the ack covers."""
     await peer.send("ack", data={"stream": "client", "seq": seq})
 
     async def is_noted() -> bool:
@@ -86,7 +86,7 @@ async def test_n2_an_ack_counts_what_was_sent_before_the_subscription_changed(en
         await take(watch, "a")
         await watch.ask("subscribe", "1", {"channels": ["tasks"]})
         await post(server, "b", Priority.CRITICAL)
-        # Nothing tells that it passed this connection over but that the next one does not.
+        # That it skipped this connection shows only in the next one's arrival.
         await watch.ask("subscribe", "2", {"batch_ms": 20})
         await post(server, "c")
         assert await acknowledge(server, watch, "watch", await take(watch, "c"), "c") == ["a", "c"]
@@ -127,7 +127,7 @@ async def test_n2_an_ack_counts_what_another_connection_of_the_device_got(engine
         async with device(server, "watch") as second:
             await post(server, "b")
             assert await acknowledge(server, second, "watch", await take(second, "b"), "b") == ["a", "b"]
-            # One that lags behind says nothing new and takes nothing back.
+            # One that lags behind adds nothing and takes nothing back.
             await first.send("ack", data={"stream": "client", "seq": 1})
             await post(server, "c")
             assert await acknowledge(server, first, "watch", await take(first, "b", "c"), "c") == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""The channels against real services: Web Push, APNs and webhooks over TLS, every answer that a service may give."""
+"""The channels against real services: Web Push, APNs and webhooks over TLS, with every response that a service may give."""
 
 import hashlib
 import hmac
@@ -115,7 +115,7 @@ async def test_trouble_that_passes_is_tried_again_in_order_with_the_same_id(
 async def test_a_service_that_asks_for_time_gets_it(tmp_path: Path, services: PushServices) -> None:
     async with running_service(tmp_path, **settings(services, tmp_path)) as service:
         await register_all(service, services)
-        # Twice, because an answer may be lost on its way, and then it is asked again sooner.
+        # Twice, because a response may be lost, and then the request is repeated.
         services.plans["/push/browser"].extend([Later("1"), Later("1")])
         started = time.monotonic()
         await service.post("n")

@@ -1,4 +1,4 @@
-"""A wall clock that ran ahead and was set right, or was set back: nothing waits longer than it would have."""
+"""A wall clock that ran ahead and was corrected, or was set back: nothing waits longer than it would have."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ RULES = ClockRules(longest_wait_ms=600_000, push_hold_ms=10_000)
 
 
 class Clocks:
-    """A wall clock that a test sets beside a steady one."""
+    """A wall clock that a test sets, and a steady one."""
 
     def __init__(self) -> None:
         self.steady = 100.0
@@ -38,7 +38,7 @@ class Clocks:
         self.watch = ClockWatch(lambda: self.steady + self.offset, lambda: self.steady)
 
     def pass_time(self, seconds: float, *, setting: float = 0.0) -> int:
-        """Let time pass and set the wall clock by ``setting``; what the watch says."""
+        """Let time pass and set the wall clock by ``setting``. Returns what the watch reports."""
         self.steady += seconds
         self.offset += setting
         return self.watch.set_back_ms()
@@ -61,7 +61,7 @@ def test_a_clock_that_is_set_back_little_by_little_is_noticed_too() -> None:
 
 
 def fail_once(service: Service, retry_after_seconds: float | None = None) -> None:
-    """One try on the phone that failed."""
+    """Fail one attempt on the phone."""
     page = service.device_queue()
     attempt = Attempt(reason="HTTP 503", retry_after_seconds=retry_after_seconds)
     service.transact(
@@ -139,7 +139,7 @@ def test_quiet_hours_still_hold_after_they_were_judged_again(service: Service) -
 
 
 def test_quiet_hours_that_have_not_begun_again_hold_nothing(service: Service) -> None:
-    """What they held goes out where a clock set back by an hour is before them."""
+    """What they held is sent if a clock set back by an hour is before them."""
     service.prefer(quiet_hours={"start": "14:00", "end": "16:00"})
     name = service.post("quiet")
     assert service.state(name, "").startswith("held")
@@ -158,7 +158,7 @@ def test_what_was_sent_in_a_time_to_come_counts_against_no_rate(service: Service
     service.now_ms -= 2 * DAY_MS
     assert service.state(service.post("after 1"), "").startswith("sent")
     assert service.state(service.post("after 2"), "").startswith("sent")
-    # Nor do they stand in the way of those that count.
+    # Nor do they block those that count.
     assert service.state(service.post("after 3"), "").startswith("held")
 
 
@@ -209,7 +209,7 @@ def test_a_token_for_apple_that_a_fast_clock_made_is_made_anew(tmp_path: Path) -
     token.value(now + 3600)
     token.refused(now)
     assert claims(token.value(now))["iat"] == now
-    # A correction of seconds is none that Apple would see: it allows one renewal in twenty minutes.
+    # Apple must not see a correction of seconds: it allows one renewal in twenty minutes.
     assert token.value(now - 30) == token.value(now)
 
 

@@ -1,4 +1,4 @@
-"""What people are told of the engine: one notification for each change of state that lasts."""
+"""Notifications about the engine: one for each lasting change of state."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is written in the transaction of a cause, and what becomes of what was held."""
+"""Rows written in the transaction of a trigger, and the release of held deliveries."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ from tests.notifications.store_kit import START_MS, Service
 TASK = {"task_id": "t-1", "title": "Write the parser", "status": "in_progress", "anything": ["else"]}
 HOUR_MS = 3_600_000
 QUIET = {"start": "14:00", "end": "15:00", "timezone": "UTC"}
-"""The services' clock starts at 14:13."""
+"""The service's clock starts at 14:13."""
 
 
 def acknowledge(service: Service, seq: int, device_id: str = "laptop", client_id: str = "me") -> Any:
@@ -141,7 +141,7 @@ def test_what_is_over_the_rate_is_told_as_one_digest(service: Service) -> None:
     assert service.told() == ["n0", "n1", "fire"]
     assert service.state(names[2]) == "held (rate_limit)"
     service.now_ms += 61_000
-    # It came when there was space again, but may not overtake the others.
+    # It came when the limit had space again, but may not overtake the others.
     late = service.post("late")
     assert service.state(late) == "held (rate_limit)"
     release(service)
@@ -150,7 +150,7 @@ def test_what_is_over_the_rate_is_told_as_one_digest(service: Service) -> None:
     assert (digest.kind, digest.fields["count"]) == ("digest", 8)
     assert digest.fields["titles"] == "n2 · n3 · n4 · n5 · n6 …"
     assert service.state(names[8]) == service.state(late) == "digested (rate_limit)"
-    # A digest is no notification of its own.
+    # A digest is not a notification itself.
     page = service.read(LIST, Listing(client_id="me", data=NotificationList()))
     assert len(page.notifications) == page.unread == 11
 
@@ -267,7 +267,7 @@ def test_a_device_is_forgotten_once_nothing_is_left_up_to_what_it_has(service: S
         connection.execute(text("DELETE FROM events WHERE seq <= 1"))
     assert prune(service) == 2
     assert known_devices(service) == ["two"]
-    # What comes of an `ack` is what came of it before.
+    # A repeated `ack` has the same effect.
     assert acknowledge(service, 3, "one") == 2
     assert [service.state(name, "one") for name in names] == ["delivered"] * 3
 
@@ -295,7 +295,7 @@ def test_of_too_many_devices_those_that_were_silent_longest_are_forgotten(
         service.now_ms += 1000
         acknowledge(service, 1, f"d{number}")
     assert known_devices(service) == ["d2", "d3", "d4"]
-    # Nor is it kept of more of them that they have it.
+    # Nor are more rows stored for them.
     with service.engine.begin() as connection:
         told = connection.execute(text("SELECT device_id FROM notification_deliveries ORDER BY device_id")).scalars()
         assert told.all() == ["", "d0", "d1", "d2"]

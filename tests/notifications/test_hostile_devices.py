@@ -1,4 +1,4 @@
-"""What a client registered can only fail its own delivery, and what was under way is taken up again."""
+"""A hostile registration can fail only its own deliveries, and interrupted deliveries are resumed."""
 
 import sqlite3
 from pathlib import Path
@@ -125,7 +125,7 @@ async def test_a_name_that_cannot_be_encoded_is_refused_and_raises_nothing_else(
 
 
 async def test_names_that_nobody_answers_for_leave_the_server_its_other_threads() -> None:
-    """Each look-up has a thread of the channel's own; the twenty-fifth waits and fails at its deadline."""
+    """Lookups have threads of the channel's own; the twenty-fifth waits and fails at its deadline."""
     backend = CheckedBackend(allow_private=True)
     threads = trio.to_thread.current_default_thread_limiter()
     before = threads.borrowed_tokens
@@ -163,7 +163,7 @@ async def test_one_clients_impossible_address_is_its_own_dead_letter(
     async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
         await hook(service, services)
         await service.register("w", platform="webhook", url="https://example.org/", secret=SECRET)
-        # As a version before the rule kept it.
+        # As stored by a version before the rule.
         with sqlite3.connect(tmp_path / FILE_NAME) as database:
             database.execute("UPDATE notification_devices SET address = ? WHERE device_id = 'w'", (address,))
         database.close()
@@ -209,7 +209,7 @@ async def test_whatever_a_sender_raises_fails_that_delivery_alone(
 async def test_a_delivery_under_way_is_taken_up_again_however_often_its_channel_ends(
     tmp_path: Path, services: PushServices
 ) -> None:
-    """The second end comes while nobody watches the new incarnation yet."""
+    """The second end comes before the new incarnation is monitored."""
     async with running_service(tmp_path, push_ca_file=services.ca_file) as service:
         await hook(service, services)
         place = service.system.record("notifications/webhook")

@@ -1,4 +1,4 @@
-"""Where the server lets itself be sent: public https addresses only, no redirects, no second look-up, no endless answers."""
+"""Requests to URLs given by clients: public https addresses only, no redirects, no second lookup, no endless responses."""
 
 import base64
 import stat
@@ -67,7 +67,7 @@ def test_public_addresses_are_taken(address: str) -> None:
 
 
 class Names:
-    """A name server that answers what the test says, and counts."""
+    """A name server that gives planned answers, and counts queries."""
 
     def __init__(self, *answers: list[str] | Exception) -> None:
         self.answers = list(answers)
@@ -107,7 +107,7 @@ async def test_nothing_but_https_is_spoken(url: str) -> None:
 async def test_the_connection_goes_to_the_address_that_was_checked_and_asks_no_second_time(
     services: PushServices,
 ) -> None:
-    """A name server that answers differently the second time (DNS rebinding) is never asked a second time."""
+    """A name server that would answer differently the second time (DNS rebinding) is asked only once."""
     names = Names(["127.0.0.1"])
     settings = HttpClientSettings(allow_private=True, ca_file=str(services.ca_file))
     async with HttpClient(settings, resolve=names) as http_client:

@@ -1,4 +1,4 @@
-"""The in-app channel: what devices acknowledged waits in order while nothing can be written, and is bounded."""
+"""The in-app channel: acknowledgements wait in order while nothing can be written, within a limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def begun(seq: int) -> DeviceBegan:
 
 
 class Disk(RecordingRef):
-    """A writer that refuses until it may write; then it keeps what it is given. It takes a second for either."""
+    """A writer that refuses until allowed, then records what it is given. Either takes a second."""
 
     def __init__(self) -> None:
         super().__init__("writer")
@@ -37,7 +37,7 @@ class Disk(RecordingRef):
         self._answered = trio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait through its answers for this."""
+        """Let its answers pass until the condition holds."""
         with trio.fail_after(60):
             while not condition():
                 await self._answered.wait()
@@ -74,7 +74,7 @@ async def test_n2_what_a_device_said_is_written_in_its_order_once_it_can_be(auto
     async with running(tree(disk)) as system:
         await tell(system, ack(5))
         await trio.sleep(0.5)
-        # While that is being written it goes, and comes back behind events that it was not sent.
+        # While that is being written the device disconnects, and returns after events that it was not sent.
         await tell(system, begun(9), ack(11), ack(10), ack(2, "watch"))
         await disk.until(lambda: disk.refused >= 2)
         disk.may_write = True

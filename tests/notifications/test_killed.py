@@ -24,11 +24,11 @@ STEPS = (
     ("inside recording", 1),
     ("after recording", 1),
 )
-"""Each step of a delivery, and at which of its times the process dies."""
+"""Steps of a delivery, and the occurrence at which the process dies."""
 
 
 async def process(folder: Path, services: PushServices, *arguments: str) -> tuple[int, Sequence[str]]:
-    """Run it to its end; its exit status and what it said."""
+    """Run the process to its end. Returns its exit status and output."""
     command = [sys.executable, "-m", "tests.notifications.delivery_process", str(folder), str(services.ca_file)]
     with trio.fail_after(60):
         ended = await trio.run_process(
@@ -60,6 +60,6 @@ async def test_a_server_killed_at_any_step_delivers_everything_when_it_runs_agai
     assert states == [("sent",)]
     for path in ("/push/browser", "/hook/mine"):
         arrived = [str(one.payload["notification_id"]) for one in services.received if one.path == path]
-        # What came twice came under the same id, and a repeat is of the page that the crash cut off.
+        # Duplicates had the same id, and came from the page that the crash interrupted.
         assert without_repeats(arrived) == written, path
         assert len(arrived) - len(written) <= 16

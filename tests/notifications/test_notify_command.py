@@ -1,4 +1,4 @@
-"""`leanvibe notify` against a running server, and what it says when it cannot."""
+"""`leanvibe notify` against a running server, and its failures."""
 
 import json
 import sys
@@ -36,8 +36,8 @@ def wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 async def run(server: RunningServer, *arguments: str, status: int = 0) -> str:
-    """The command in a thread, while the server runs in this one."""
-    # What is found by the folder's lock is another test's matter; this server runs in the test's own process.
+    """Run the command in a thread, while the server runs in this one."""
+    # Finding a server by the folder's lock is tested elsewhere; this server runs in the test's own process.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actors.command_line.options.find_server", lambda _: server.about)
         result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(leanvibe, ["notify", *arguments]))
@@ -144,7 +144,7 @@ async def test_listening_prints_each_notification_once_and_leaves_after_so_many(
     said: list[str] = []
 
     async def listen() -> None:
-        # A process of its own: the command runs an event loop and takes the signals.
+        # A process of its own: the command runs an event loop and handles signals.
         script = (
             "import sys, actors.command_line.notify as notify, actors.command_line.options as options; from actors.inspection.server_file import ServerFile; "
             f"options.find_server = lambda _: ServerFile(**{attrs.asdict(server.about)!r}); notify.notify(sys.argv[1:])"
@@ -155,7 +155,7 @@ async def test_listening_prints_each_notification_once_and_leaves_after_so_many(
         said.extend(ended.stdout.decode().splitlines())
 
     async def has_said_hello() -> bool:
-        # From then on it is told everything; what is sent before its hello is no news to it.
+        # It receives everything from its hello on, and nothing sent before.
         return any([(await server.snapshot(path))["client_id"] for path in server.connections()])
 
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""The outbox: order for each device, results, retries, giving up, devices that are gone, pruning."""
+"""The outbox: order for each device, results, retries, giving up, deleted devices, pruning."""
 
 from typing import Any
 
@@ -120,7 +120,7 @@ def test_a_subscription_that_is_gone_is_removed_and_said_so(service: Service) ->
     assert service.told()[-1] == "Push to phone has ended"
     assert titles_of_tablet(service)[-1] == "device_removed"
     assert len(service.read(DEAD_LETTERS, Page(client_id="me")).dead_letters) == 2
-    # Its device is not there: nothing can be sent again.
+    # Its device is gone: nothing can be sent again.
     assert service.transact(RESEND, Resending(client_id="me", notification_id=names[0])).resent == 0
 
 

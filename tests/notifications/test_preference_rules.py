@@ -1,4 +1,4 @@
-"""Preferences: what is wanted, quiet hours in every time zone and over every change of the clock, rate limits."""
+"""Preferences: filters, quiet hours in every time zone and across every clock change, rate limits."""
 
 import datetime
 from zoneinfo import ZoneInfo, available_timezones
@@ -27,14 +27,14 @@ moments = st.integers(1_750_000_000_000 // MINUTE_MS, 1_815_000_000_000 // MINUT
 
 
 def wall_is_quiet(quiet: QuietHours, zone: str, time_ms: int) -> bool:
-    """The definition, as plainly as it can be said."""
+    """The definition, as plainly as possible."""
     wall = datetime.datetime.fromtimestamp(time_ms / 1000, ZoneInfo(zone)).strftime("%H:%M")
     return quiet.start <= wall < quiet.end if quiet.start < quiet.end else wall >= quiet.start or wall < quiet.end
 
 
 @st.composite
 def near_changes(draw: st.DrawFn) -> tuple[str, int]:
-    """A zone and a moment within a day of one of its changes of the clock, where it has any."""
+    """Draw a zone, and a moment within a day of one of its clock changes, if it has any."""
     zone = draw(st.sampled_from(ZONES))
     start = draw(moments)
     for hour in range(0, 24 * 370, 12):

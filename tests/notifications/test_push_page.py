@@ -1,8 +1,8 @@
-"""The page and the service worker in headless Chromium, as far as that goes without a public push service.
+"""The page and the service worker in headless Chromium, as far as possible without a public push service.
 
-A browser subscribes at its maker's service, which cannot be reached here, so the page's own answer to that is what is
-seen. The way of a message is proved in two halves: our server to a push service (a local one, which decrypts it), and
-exactly that decrypted message to our service worker in a real browser, which shows it and tells the server so.
+A browser subscribes at its vendor's service, which cannot be reached here, so only the page's reaction to that is
+tested. The path of a message is covered in two halves: from our server to a local push service, which decrypts it, and
+that decrypted message to our service worker in a real browser, which shows it and reports so to the server.
 """
 
 import json
@@ -51,7 +51,7 @@ async def _see_a_browser(server: RunningServer, services: PushServices, token: s
         seen = json.loads(done.stdout)
         assert seen["shown"] == [{"title": "Grüße", "body": "", "tag": name}], seen
         assert seen["afterwards"] == 1
-        # Without its maker's service the browser cannot subscribe, and the page says that and nothing else.
+        # Without its vendor's service the browser cannot subscribe, and the page says only that.
         assert seen["subscribed"].startswith("The browser's push service failed: "), seen
         assert seen["errors"] == []
 

@@ -178,7 +178,7 @@ async def test_a_connected_device_gets_it_as_an_event_and_its_acknowledgement_ma
                     assert isinstance(event.typed, NotificationEvent)
                     assert event.typed.notification.notification_id == posted.json()["notification_id"]
                     break
-        # Asking for more says that this one is dealt with.
+        # Asking for more implies that this one has been handled.
         with trio.move_on_after(0.01):
             await anext(events)
 

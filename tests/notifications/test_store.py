@@ -1,4 +1,4 @@
-"""Lists, reading, devices, preferences, history and figures, on a real database."""
+"""Lists, reading, devices, preferences, history and metrics, on a real database."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_unread_come_first_then_newest_and_pages_join_without_gap_or_repeat(serv
             assert page.unread == 4
             found += [one.title for one in page.notifications]
             cursor = page.next
-            # A page that repeats what was would lead round in a circle for ever.
+            # A page that repeated the previous one would keep a client looping.
             assert found == wanted[: len(found)]
             if cursor is None:
                 break

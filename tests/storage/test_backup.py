@@ -1,4 +1,4 @@
-"""Backup and restore: one state, whole or not at all, between either kind of database, and back from older schemas."""
+"""Backup and restore: one consistent state, whole or not at all, between both kinds of database, and from older schemas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = b"-----BEGIN PRIVATE KEY-----\nnot one\n"
 
 
 def a_database(kind: str, folder: Path) -> URL:
-    """A new one, of the newest revision."""
+    """Create a database at the newest revision."""
     folder.mkdir()
     return fresh_database(folder) if kind == "sqlite" else fresh_postgresql_database()
 
@@ -44,7 +44,7 @@ def value_for(column: Any, number: int) -> Any:
 
 
 def fill(url: URL, rows: int = 3) -> None:
-    """Rows in every table, of every type of column, with texts that are easy to spoil."""
+    """Fill every table with rows, using every type of column and texts that are easily corrupted."""
     engine = open_engine(url, writes=True)
     metadata = MetaData()
     with engine.begin() as connection:
@@ -60,7 +60,7 @@ def fill(url: URL, rows: int = 3) -> None:
 
 
 def content(url: URL) -> dict[str, list[dict[str, Any]]]:
-    """All rows by table."""
+    """Return all rows by table."""
     engine = open_engine(url, writes=False)
     metadata = MetaData()
     with engine.connect() as connection:
@@ -105,7 +105,7 @@ def test_bk1_a_backup_holds_everything_and_goes_into_either_kind_of_database(
     here = a_database(source, tmp_path / "here")
     there = a_database(target, tmp_path / "there")
     fill(here, rows=backup_module.INSERTED_ROWS + 2 if source == target == "sqlite" else 3)
-    fill(there, rows=1)  # what is there is replaced
+    fill(there, rows=1)  # existing rows are replaced
     (tmp_path / "here" / "vapid.pem").write_bytes(KEY)
     header = save(here, tmp_path / "here", tmp_path / "backup")
     assert header.revision == NEWEST_REVISION
@@ -182,7 +182,7 @@ def test_bk3_a_damaged_or_cut_file_is_refused_before_anything_is_changed(tmp_pat
 
 
 def rewritten(tmp_path: Path, lines: list[Any], header: BackupHeader) -> Path:
-    """A backup that is whole, as somebody else could write it."""
+    """Return a complete backup as another program could write it."""
     path = tmp_path / "rewritten"
     with path.open("wb") as raw:
         writer = BackupWriter(raw, header)

@@ -1,4 +1,4 @@
-"""A database that breaks while the server runs: noticed at once, nothing is told as stored that nobody will find again."""
+"""A database that breaks while the server runs: noticed at once, and nothing is acknowledged that cannot be found again."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ COUNT: Query[None, int] = Query(
 
 
 async def write(service: StorageService, name: str) -> str:
-    """`stored`, or the code of the refusal."""
+    """Write a note. Returns `stored`, or the code of the rejection."""
     try:
         await service.storage.transact(NOTE, name, client_id="me", timeout=15)
     except CommandRefused as refusal:
@@ -155,7 +155,7 @@ def cut_the_index(file: Path) -> None:
 
 
 def garble_the_index(file: Path) -> None:
-    # By another process: closing it in this one would let go of SQLite's locks on it.
+    # In another process: closing it in this one would release SQLite's locks on it.
     script = "import os, sys; f = open(sys.argv[1], 'r+b'); f.write(os.urandom(os.path.getsize(sys.argv[1])))"
     subprocess.run([sys.executable, "-c", script, str(beside(file, "-shm"))], check=True, timeout=60)
 
@@ -175,13 +175,13 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
     async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
         assert await write(service, "before") == "stored"
         harm(Path(str(url.database)))
-        # With the very next write, not with the next look.
+        # With the very next write, not with the next check.
         assert await write(service, "lost") == "unavailable"
         found = await health(service)
         assert not found.is_writable
         assert "put back a copy" in str(found.problem)
         if harm is not replace:
-            # Nor does an empty file stand where the database was, for whoever asks.
+            # Nor is an empty file created in place of the database.
             with pytest.raises(CommandRefused, match="cannot be read now"):
                 await service.storage.read(COUNT, None)
             assert not os.path.exists(str(url.database))  # noqa: ASYNC240, PTH110  a look
@@ -192,7 +192,7 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
 async def test_db14_a_log_that_is_gone_is_noticed_at_the_next_write_and_an_orderly_stop_loses_nothing(
     tmp_path: Path, harm: Callable[[Path], None], was_read: bool
 ) -> None:
-    """SQLite goes on to write into a log that nobody would find again after a power cut."""
+    """SQLite would go on writing into a log that cannot be found again after a power cut."""
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
     async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
@@ -206,10 +206,10 @@ async def test_db14_a_log_that_is_gone_is_noticed_at_the_next_write_and_an_order
         assert f"{file.name}-" in str(found.problem)
         assert "stop the server in order" in str(found.problem)
         if was_read:
-            # Who has it open still reads what it holds.
+            # A process that has it open still reads its contents.
             assert await service.storage.read(COUNT, None) == 1
         elif harm in (unlink_the_log, move_the_log_away):
-            # Who comes now is told so, and takes away nothing.
+            # A new connection is told so, and changes nothing.
             with pytest.raises(CommandRefused, match="cannot be read now"):
                 await service.storage.read(COUNT, None)
     with closing(sqlite3.connect(file)) as connection:
@@ -263,14 +263,14 @@ async def test_db15_a_log_with_a_damaged_head_loses_nothing_by_an_orderly_stop(t
 async def test_db16_an_index_of_the_log_that_is_cut_or_garbled_costs_nothing(
     tmp_path: Path, harm: Callable[[Path], None], first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is mapped into memory: where it had been cut, the next to look ended the process."""
+    """It is memory-mapped: where it had been cut, the next access would end the process."""
     monkeypatch.setattr("actors.storage.writer.LOOK_SECONDS", 0.02 if first == "look" else 3600.0)
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
     async with storage_service(url, operations=(NOTE,), queries=(COUNT,)) as service:
         for number in range(3):
             assert await write(service, f"before {number}") == "stored"
-            # What a reader has kept of pages counts no more after the next write.
+            # Pages cached by a reader are invalid after the next write.
             assert await service.storage.read(COUNT, None) == number + 1
         assert await write(service, "before 3") == "stored"
         harm(file)
@@ -330,7 +330,7 @@ async def test_db14_a_log_that_sqlite_removes_behind_the_last_connection_is_not_
 async def test_op_a_write_whose_file_is_moved_before_its_answer_is_not_said_to_be_undone(
     tmp_path: Path, together: int
 ) -> None:
-    """It lies in a file that may come back, so whoever is told that nothing was done would do it twice."""
+    """It is in a file that may come back, so a client told that nothing was done would do it twice."""
     url = fresh_database(tmp_path)
     file = Path(str(url.database))
 

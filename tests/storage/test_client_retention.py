@@ -1,4 +1,4 @@
-"""A client of which nothing is left gives its place back, and no number of its old log is taken for one of a new."""
+"""A client that owns no rows frees its place, and no number of its old log is mistaken for one of a new log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENT = LogEvent(type="noted", channel="tasks", data={"text": "x"})
 
 
 def prune(connection: Connection, now_ms: int = NOW_MS) -> int:
-    """Clients that went."""
+    """Prune. Returns the deleted clients."""
     gone = 0
     for pruner in PRUNERS:
         gone = pruner(connection, now_ms)
@@ -39,7 +39,7 @@ def page_of(connection: Connection, client_id: str, after_seq: int = 0) -> LogPa
 
 
 def forget_log_of_five(connection: Connection, client_id: str) -> str:
-    """The epoch of a log that had five events and is gone."""
+    """Delete a log of five events. Returns its epoch."""
     append_events(connection, client_id, [EVENT] * 5, NOW_MS - 2 * DAY_MS)
     epoch = page_of(connection, client_id).epoch
     assert prune(connection) == 1
@@ -107,7 +107,7 @@ def test_a_client_with_a_row_anywhere_keeps_its_log(connection: Connection) -> N
     )
     assert prune(connection) == 1
     assert known(connection) == {"told", "confirmed", "generating", "bound"}
-    # A day after its last event a log that nothing else is left of goes as well.
+    # A day after its last event, a log without any other rows is deleted as well.
     assert prune_log(connection, NOW_MS + 2) == 1
     assert prune(connection) == 1
     assert known(connection) == {"confirmed", "generating", "bound"}
@@ -126,7 +126,7 @@ def test_a_connection_that_stayed_over_the_end_of_the_log_passes_nothing_over(co
     cursor = LogCursor()
     cursor.begin(forget_log_of_five(connection, "me"), 5)
     (event,) = append_events(connection, "me", [EVENT], NOW_MS)
-    # It reads, and the log it finds is another: it is closed, and asks for everything anew.
+    # It reads and finds another log: it is closed, and asks for everything again.
     assert cursor.judge(event) is Next.READ
     assert not can_resume(page_of(connection, "me", cursor.seq), cursor.epoch, cursor.seq)
 

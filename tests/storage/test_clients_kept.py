@@ -1,4 +1,4 @@
-"""What is kept of clients of whom nothing is to be kept: whoever may invent client ids fills no disk with them."""
+"""Rows of clients without data: made-up client ids cannot fill a disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_client_that_was_only_here_leaves_nothing(connection: Connection) -> N
     assert epoch_read(connection, "me") == ""
     names = [f"invented-{number}" for number in range(1000)]
     told = [OPEN_LOG.function(connection, name).value for name in names]
-    # One, of which all their epochs are made.
+    # One row, from which all their epochs are derived.
     assert rows(connection) == 1
     assert [epoch_read(connection, name) for name in names] == told
     assert len(set(told)) == len(names)
@@ -65,7 +65,7 @@ def test_a_copy_from_before_a_log_began_gives_it_another_epoch(
     copy = connection.execute(client_logs.select()).mappings().all()
     append_events(connection, "me", [EVENT] * 5, NOW_MS)
     point = read_page(connection, LogPageQuery(client_id="me", after_seq=0)).epoch, 5
-    # The copy is put back and the server started anew; other events come, and the client resumes where it was.
+    # The copy is restored and the server restarted; other events come, and the client resumes where it was.
     connection.execute(client_logs.delete())
     connection.execute(events.delete())
     connection.execute(client_logs.insert(), [dict(row) for row in copy])
@@ -105,7 +105,7 @@ def test_the_clients_of_which_anything_is_kept_are_so_many_and_no_more(
     assert refused.value.code is ErrorCode.CONFLICT
     with pytest.raises(CommandRefused):
         begin_client(connection, "d")
-    # Those that are known go on.
+    # Known clients continue.
     begin_client(connection, "a")
     assert append_events(connection, "c", [EVENT], NOW_MS)[0].seq == 1
     assert rows(connection) == 4

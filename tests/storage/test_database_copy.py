@@ -1,4 +1,4 @@
-"""The copy before a migration: everything committed is in it, it replaces no other, and without it nothing is changed."""
+"""The copy before a migration: it holds everything committed, replaces no other copy, and without it nothing is changed."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ from actors.storage.schema import NEWEST_REVISION, migrate, prepare_database
 
 
 def old_database(folder: Path, revision: str = "0005") -> URL:
-    """A database as an older version of the program left it."""
+    """Create a database as an older version of the program left it."""
     url = database_url(None, folder)
     engine = open_engine(url, writes=True)
     with engine.connect() as connection:
@@ -26,7 +26,7 @@ def old_database(folder: Path, revision: str = "0005") -> URL:
 
 
 def heads(path: Path) -> list[int]:
-    """What a table has, read from that file alone."""
+    """Return a table's rows, read from that file alone."""
     connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
     try:
         return [row[0] for row in connection.execute("SELECT head FROM client_logs ORDER BY head")]
@@ -35,7 +35,7 @@ def heads(path: Path) -> list[int]:
 
 
 def test_what_was_committed_beside_an_older_reader_is_in_the_copy(tmp_path: Path) -> None:
-    """A checkpoint cannot go past the reader, so that the newest commit stands in the log alone."""
+    """A checkpoint cannot pass the reader, so the newest commit is only in the log."""
     url = old_database(tmp_path)
     file = Path(str(url.database))
     writer = sqlite3.connect(file, isolation_level=None)
@@ -126,7 +126,7 @@ def test_a_copy_that_is_damaged_stops_the_migration(tmp_path: Path) -> None:
     connection.close()
     page = 4096
     with file.open("r+b") as opened:
-        # The last pages hold rows and index entries that nothing reads on the way to the revision.
+        # The last pages hold rows and index entries that no migration to the newest revision reads.
         opened.seek(file.stat().st_size - page)
         opened.write(os.urandom(page))
     with pytest.raises(DatabaseUnusable, match=r"damaged|malformed"):

@@ -32,7 +32,7 @@ NOTE: Operation[str, str] = Operation("note", note, str)
 
 
 async def write(service: StorageService, name: str) -> str:
-    """`stored`, or the code of the refusal."""
+    """Write a note. Returns `stored`, or the code of the rejection."""
     try:
         await service.storage.transact(NOTE, name, client_id="me", timeout=15)
     except CommandRefused as refusal:
@@ -74,7 +74,7 @@ def test_the_refusal_tells_no_password(postgresql_database: URL) -> None:
 
 @pytest.fixture
 def operator(postgresql_database: URL) -> Iterator[Engine]:
-    """Who ends sessions: a failover, an administrator, a cut."""
+    """Stands in for whatever ends sessions: a failover, an administrator, a network cut."""
     engine = sqlalchemy.create_engine(postgresql_database, isolation_level="AUTOCOMMIT")
     yield engine
     engine.dispose()

@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of writing loses nothing that it had answered, and leaves no half of anything."""
+"""A process killed while writing loses nothing that it had acknowledged, and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_answered_write_survives_being_killed_at_random_and_none_is_there_
                 assert line, "the writer ended by itself"
                 answered.add(int(line))
             os.kill(process.pid, signal.SIGKILL)
-            # What it had answered before it died is in the pipe; a line cut off was not heard by anyone.
+            # Acknowledgements before its death are in the pipe; nobody received a line that was cut off.
             answered.update(
                 int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")
             )
@@ -85,6 +85,6 @@ def test_every_answered_write_survives_being_killed_at_random_and_none_is_there_
             outcomes = connection.execute(text("SELECT count(*) FROM idempotency")).scalar()
         engine.dispose()
         assert answered <= stored
-        # A write, its event and its record are one.
+        # A write, its event and its idempotency record are one.
         assert [one.seq for one in page.events] == list(range(1, len(stored) + 1))
         assert (page.head, outcomes) == (len(stored), len(stored))

@@ -1,4 +1,4 @@
-"""What is no longer kept goes from the front, in bounded batches, and leaves no hole."""
+"""Expired rows are pruned from the front, in bounded batches, without leaving gaps."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_outcomes_are_known_for_ten_minutes(connection: Connection) -> None:
     with pytest.raises(CommandRefused, match="used for another command"):
         find_outcome(connection, other, str, almost)
     assert prune_outcomes(connection, almost) == 0
-    # Expired, it is as if it had never been, pruned or not.
+    # Once expired it counts as deleted, pruned or not.
     assert find_outcome(connection, other, str, almost + 1) is None
     keep_outcome(connection, other, "bread", None, almost + 1)
     assert connection.execute(select(func.count()).select_from(idempotency)).scalar() == 1
@@ -98,7 +98,7 @@ def test_outcomes_are_known_for_ten_minutes(connection: Connection) -> None:
 
 
 class Clocks:
-    """A running and a wall clock that a test sets."""
+    """A monotonic and a wall clock that a test sets."""
 
     def __init__(self) -> None:
         self.running_ms = 5_000

@@ -1,4 +1,4 @@
-"""What becomes of the connections of readers and writer when they end, in order or not."""
+"""Database connections of readers and writer when they end, in order or not."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.storage_service import storage_service
 
 
 def open_files(database: Path) -> int:
-    """How many descriptors of this process lead to the database."""
+    """Return the number of this process's descriptors that refer to the database."""
     wanted, found = database.stat(), 0
     for descriptor in Path("/dev/fd").iterdir():
         try:
             found += os.path.samestat(os.fstat(int(descriptor.name)), wanted)
         except OSError:
-            # The one that listed them.
+            # The descriptor that listed them.
             continue
     return found
 
@@ -53,7 +53,7 @@ async def test_a_query_that_runs_when_the_service_stops_leaves_no_connection_ope
         async with storage_service(database_url(None, tmp_path), queries=[slow]) as service:
 
             async def ask() -> None:
-                # Whatever an ask is told whose service has stopped meanwhile.
+                # The error of an ask whose service has stopped meanwhile.
                 with suppress(Exception):
                     await service.storage.read(slow, None)
 
@@ -62,7 +62,7 @@ async def test_a_query_that_runs_when_the_service_stops_leaves_no_connection_ope
             assert open_files(database) >= 1
 
             async def let_it_end() -> None:
-                # The service has told its reader to stop by now, or does so in this moment.
+                # The service has told its reader to stop by now, or is about to.
                 await trio.testing.wait_all_tasks_blocked(0.05)
                 may_end.set()
 
@@ -72,7 +72,7 @@ async def test_a_query_that_runs_when_the_service_stops_leaves_no_connection_ope
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """What is left to the collector stays open, so that it is seen."""
+    """Disable the garbage collector, so that leaked connections stay open and are noticed."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A wall clock that runs ahead removes nothing early, whether it jumps while the server runs or while none does."""
+"""A wall clock that runs ahead deletes nothing early, whether it jumps while the server runs or while it is down."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.storage.test_pruning import HOUR_MS, NOW_MS, event, prune_all, seqs
 
 
 class SettableClock:
-    """A wall clock that can be set, and a running one that cannot."""
+    """A wall clock that can be set, and a monotonic one that cannot."""
 
     def __init__(self) -> None:
         self.running_ms = 5_000
@@ -21,7 +21,7 @@ class SettableClock:
         return NOW_MS + self.running_ms - 5_000 + self.ahead_ms
 
     def run(self, connection: Connection, hours: float) -> int:
-        """Let the time pass, with a look each minute; by how much what is believed differs from the true time."""
+        """Let time pass, checking each minute. Returns the difference of the trusted time from the true one."""
         for _ in range(round(hours * 60)):
             self.running_ms += 60_000
             self.retention.now_ms(connection)
@@ -38,7 +38,7 @@ def test_a_clock_that_runs_ahead_removes_nothing_before_it_has_stayed_there_for_
     clocks.ahead_ms = 0
     assert clocks.run(connection, 2) == 0
     assert seqs(connection) == [1, 2, 3]
-    # Set ahead for good, by a person who means it.
+    # Set ahead for good, on purpose.
     clocks.ahead_ms = 2 * 24 * HOUR_MS
     clocks.run(connection, CONFIRMED_AFTER_MS / HOUR_MS)
     assert clocks.run(connection, 0.1) == 2 * 24 * HOUR_MS
@@ -65,10 +65,10 @@ def test_a_clock_that_is_set_back_counts_at_once_and_one_that_drifts_is_followed
 
 
 def test_what_is_old_after_a_start_is_kept_for_an_hour_more(connection: Connection) -> None:
-    """A clock without a battery begins anywhere, and nothing but what is stored tells how late it is."""
+    """A clock without a battery starts anywhere, and only stored rows show how wrong it is."""
     append_events(connection, "me", [event()] * 2, NOW_MS - 30 * HOUR_MS)
     clocks = SettableClock()
-    assert clocks.run(connection, 0.9) == -30 * HOUR_MS - 60_000  # the first look comes after a minute
+    assert clocks.run(connection, 0.9) == -30 * HOUR_MS - 60_000  # the first check comes after a minute
     assert prune_all(connection, clocks.retention.now_ms(connection)) == 0
     assert clocks.run(connection, 0.3) == 0
     assert prune_all(connection, clocks.retention.now_ms(connection)) == 2

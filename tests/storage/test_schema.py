@@ -1,4 +1,4 @@
-"""The schema: migrations reach what the tables say, go down again, are preceded by a copy, and a newer one is refused."""
+"""The schema: migrations produce the defined tables, can be reverted, follow a copy, and refuse newer databases."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Databases of every released schema, with what people had stored, come up to today's, and there is a way back."""
+"""Databases of every released schema, with data in them, are upgraded to the newest, and can be taken back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.postgresql_fixture import empty_postgresql_database
 from tests.system.serving_process import ServingProcess, leanvibe, start_server
 
 DUMPS = sorted((Path(__file__).parent / "dumps").glob("*.sql"))
-"""Written by `scripts/make_database_dump`, one for each schema that was released."""
+"""Written by `scripts/make_database_dump`, one for each released schema."""
 MOVED = ("response_conversations", "conversation_items")
 """Tables whose rows 0011 moved to `conversations` and `turns`."""
 Rows = dict[str, list[dict[str, Any]]]
@@ -34,7 +34,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(params=DUMPS, ids=lambda path: path.stem)
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A database as an older program left it; its folder is that of the server's data."""
+    """Create a database as an older program left it, in a server's data folder."""
     place = tmp_path / FILE_NAME
     with sqlite3.connect(place) as connection:
         connection.executescript(request.param.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def rows(place: Path) -> Rows:
-    """All tables, each row by its columns' names."""
+    """Return all tables, each row by column name."""
     with sqlite3.connect(place) as connection:
         connection.row_factory = sqlite3.Row
         names = [one["name"] for one in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -85,7 +85,7 @@ def test_an_upgrade_keeps_every_row_and_leaves_a_copy(old: Path) -> None:
 
 
 def content(url: URL) -> Rows:
-    """All of our tables in either kind of database, whatever its revision, but for what a restore makes anew."""
+    """Return all of our tables in either kind of database at any revision, except those that a restore recreates."""
     engine = open_engine(url, writes=False)
     with engine.connect() as connection:
         found = {
@@ -103,13 +103,13 @@ def content(url: URL) -> Rows:
 
 
 def in_postgresql(old: Path) -> URL:
-    """The same database in PostgreSQL, of the same revision."""
+    """Create the same database in PostgreSQL, at the same revision."""
     url = empty_postgresql_database()
     source, target = open_engine(database_url(None, old.parent), writes=False), open_engine(url, writes=True)
     with source.connect() as reading, target.begin() as writing:
         migrate_within(writing, "", revision(old))
         for table in backup_module._tables(writing):
-            # By its columns' types there: SQLite has no booleans.
+            # With the column types there: SQLite has no booleans.
             if found := [dict(one) for one in reading.execute(select(table)).mappings()]:
                 writing.execute(insert(table), found)
     source.dispose()
@@ -134,14 +134,14 @@ def test_db17_an_upgrade_of_postgresql_leaves_a_backup_to_go_back_with(old: Path
     assert prepare_database(url, keep=keeping_backup(url, tmp_path)) == name
     kept = tmp_path / f"postgresql.before-{name}.backup"
     assert kept.stat().st_mode & 0o777 == 0o600
-    # What the older program restores from: every table of its revision, with every row.
+    # The older program's restore reads every table of its revision, with every row.
     header = BackupFile(kept).check()
     assert header.revision == name
     assert header.rows == {table: len(found) for table, found in before.items()}
-    # What is up to date already is left alone.
+    # A current database is left alone.
     assert prepare_database(url, keep=keeping_backup(url, tmp_path)) == NEWEST_REVISION
     assert list(tmp_path.glob("*.backup")) == [kept]
-    # And from here it leads to the same content as the upgrade did, in another database too.
+    # And it leads to the same content as the upgrade did, in another database too.
     upgraded, again = content(url), empty_postgresql_database()
     prepare_database(again)
     put_back(again, kept)
@@ -226,7 +226,7 @@ def test_the_server_serves_what_an_older_one_stored(old: Path) -> None:
 
 
 def assert_items_are_read(server: ServingProcess) -> None:
-    """A conversation of OpenAI's API that 0010 had in tables of its own is one of all conversations, item by item."""
+    """A conversation of OpenAI's API that 0010 had in tables of its own is among all conversations, item by item."""
     listed = json.loads(server.run("conversations", "list", "--client", "zoe", "--json").stdout)
     (name,) = [one["conversation"] for one in listed if one["conversation"] != "tour" and one["turns"]]
     shown = json.loads(server.run("conversations", "show", name, "--client", "zoe", "--json").stdout)
@@ -236,7 +236,7 @@ def assert_items_are_read(server: ServingProcess) -> None:
         ("assistant", "1 2"),
     ]
     assert shown[0]["steps"] == ['called look({"at": "🌱"})', "result: green"]
-    # The dump has a token, so everybody needs one.
+    # The dump has a token, so every client needs one.
     headers = {"X-Client-Id": "zoe", "Authorization": f"Bearer {read_local_token(server.data_folder)}"}
     with httpx.Client(base_url=server.about["rest_url"], headers=headers, trust_env=False) as http:
         about = http.get(f"/v1/conversations/{name}").json()

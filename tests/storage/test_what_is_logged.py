@@ -1,4 +1,4 @@
-"""What a client said stands in no log, whatever the database says about it."""
+"""No log holds a client's text, whatever the database reports about it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def as_it_was() -> Iterator[None]:
 
 
 def lack_the_rest(connection: Connection, said: str) -> Outcome[None]:
-    """A row without what it must have: PostgreSQL's answer shows the row."""
+    """Insert a row without its required columns: PostgreSQL's error shows the row."""
     connection.execute(text("INSERT INTO client_logs (client_id) VALUES (:said)"), {"said": said})
     return Outcome(value=None)
 

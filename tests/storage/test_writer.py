@@ -1,4 +1,4 @@
-"""The storage service: what is answered is on disk, whole, once, in order, and told to whoever must know."""
+"""The storage service: what it acknowledges is on disk, whole, once, in order, and published to every subscriber."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.storage_service import StorageService, storage_service
 
 @frozen(kw_only=True)
 class Note:
-    """What the test service keeps."""
+    """Row of the test service."""
 
     text: str
     length: int
@@ -63,7 +63,7 @@ def _pragma(connection: Connection, wanted: str) -> Outcome[str]:
 
 
 class Gate:
-    """An operation that waits in the writer's thread until the test lets it go."""
+    """An operation that waits in the writer's thread until the test releases it."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -85,7 +85,7 @@ NOTES: Query[None, list[str]] = Query(
 
 @pytest.fixture
 def notes(database: URL) -> URL:
-    """The database with the test service's table."""
+    """Create a database with the test service's table."""
     engine = open_engine(database, writes=True)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE notes (text TEXT UNIQUE)"))
@@ -151,7 +151,7 @@ async def test_each_client_has_a_log_and_an_epoch_of_its_own(notes: URL) -> None
         assert theirs.head == 1
         assert theirs.epoch != epoch
         nobody = await page(service, client_id="nobody")
-        # The one that it would begin with.
+        # The epoch that it would begin with.
         assert nobody.epoch not in ("", epoch, theirs.epoch)
         assert (nobody.head, nobody.oldest) == (0, 1)
 
@@ -268,7 +268,7 @@ async def test_what_a_restarting_directory_missed_is_announced_to_it(notes: URL)
         await service.registry.expect(LogsAdvanced)
         crash(service.system, "registry", RuntimeError("on purpose"))
         await note(service, "milk")
-        # Whether the event itself still came depends on who was quicker; that the logs are looked at does not.
+        # Whether the event itself still came is a race; that the logs are read is not.
         found = await eventually(lambda: [one for one in service.registry.received if one != LogsAdvanced()])
         heads = service.registry.received.count(LogsAdvanced())
         assert found or heads > 1
