@@ -35,6 +35,7 @@ from actors.inspection.server_file import (
 from actors.settings import Settings
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseUnusable
+from actors.storage.holding import holder_of
 from actors.storage.schema import NEWEST_REVISION, known_revisions, schema_problem, stored_revision
 
 __all__ = ["OK", "PROBLEM", "WARNING", "Finding", "findings"]
@@ -214,7 +215,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", OK, f"{shown} is made at the first start")
         return
     try:
-        yield from _inside_database(url, shown)
+        yield from _inside_database(settings, url, shown)
     except (sqlalchemy.exc.SQLAlchemyError, DatabaseUnusable) as error:
         said = " ".join(str(error.__cause__ or error).split())
         is_file = url.get_backend_name() == "sqlite"
@@ -226,7 +227,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", PROBLEM, f"{shown} cannot be used: {said}", advice)
 
 
-def _inside_database(url: URL, shown: str) -> Iterator[Finding]:
+def _inside_database(settings: Settings, url: URL, shown: str) -> Iterator[Finding]:
     engine = open_engine(url, writes=False, must_exist=True)
     try:
         with engine.connect() as connection, connection.begin():
@@ -239,6 +240,9 @@ def _inside_database(url: URL, shown: str) -> Iterator[Finding]:
                 if found != "ok":
                     raise DatabaseUnusable(f"it is damaged: {found}")
             yield _state_of_schema(connection, revision, shown)
+            # The nodes of a cluster use one database together.
+            if url.get_backend_name() == "postgresql" and settings.broker is None:
+                yield from _other_server(connection, settings.data_dir, shown)
             newest = connection.execute(text("SELECT max(time_ms) FROM events")).scalar()
             if newest is not None and newest > time.time() * 1000 + CLOCK_TOLERANCE_MS:
                 ahead = round(newest / 1000 - time.time())
@@ -248,6 +252,15 @@ def _inside_database(url: URL, shown: str) -> Iterator[Finding]:
                 )  # fmt: skip
     finally:
         engine.dispose()
+
+
+def _other_server(connection: Connection, data_dir: Path, shown: str) -> Iterator[Finding]:
+    holder, ours = holder_of(connection), read_server_file(data_dir)
+    if holder is not None and (ours is None or not holder.endswith(f", process {ours.pid}")):
+        yield Finding(
+            "database", PROBLEM, f"the server at {holder} uses {shown}",
+            "stop it, or give this one a database of its own; two would undo each other's work",
+        )  # fmt: skip
 
 
 def _state_of_schema(connection: Connection, revision: str, shown: str) -> Finding:

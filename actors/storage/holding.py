@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 from actors.storage.errors import DatabaseHeld
 
-__all__ = ["hold_session", "holder_name", "holding_file"]
+__all__ = ["hold_session", "holder_name", "holder_of", "holding_file"]
 
 LOCK_KEY = int.from_bytes(hashlib.blake2b(b"leanvibe: the server that writes", digest_size=8).digest(), signed=True)
 NAME_BYTES = 63
@@ -67,6 +68,12 @@ def hold_session(connection: Any, *, is_shared: bool = False) -> None:
         connection.rollback()
     name = "another server" if row is None else f"the server at {row[0] or 'an unknown address'}"
     raise _refused(f"{name} uses this database; stop it, or give this one a database of its own")
+
+
+def holder_of(connection: Connection) -> str | None:
+    """Return the name of the server that uses this database of PostgreSQL; None if no server does. Blocking."""
+    row = connection.exec_driver_sql(_HOLDER).first()
+    return None if row is None else str(row[0] or "an unknown address")
 
 
 @contextlib.contextmanager

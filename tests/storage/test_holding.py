@@ -3,11 +3,13 @@
 import errno
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
+import trio
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
@@ -141,14 +143,72 @@ async def test_a_session_that_was_cut_is_noticed_and_made_anew_without_any_write
         assert await write(first, "before") == "stored"
         end_session(operator, FIRST)
         with operator.connect() as connection:
-            count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
-            await eventually(lambda: connection.execute(count, {"name": FIRST}).scalar() == 1)
+            sessions = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+            await eventually(lambda: connection.execute(sessions, {"name": FIRST}).scalar() == 1)
         await eventually(lambda: _is_sound(first))
         assert await write(first, "after") == "stored"
 
 
 async def _is_sound(service: StorageService) -> bool:
     return await problem(service) is None
+
+
+@pytest.mark.integration
+async def test_db18_sessions_that_end_under_load_cost_no_confirmed_write_and_none_is_made_without_the_lock(
+    postgresql_database: URL, operator: Engine
+) -> None:
+    outcomes: dict[str, str] = {}
+    is_over = trio.Event()
+
+    def stored() -> set[str]:
+        with operator.connect() as reading:
+            return set(reading.execute(text("SELECT client_id FROM client_logs")).scalars())
+
+    async with (
+        storage_service(postgresql_database, operations=(NOTE,), holder=FIRST) as first,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def write_on(writer: int) -> None:
+            for number in count():
+                if is_over.is_set():
+                    return
+                name = f"{writer}-{number}"
+                outcomes[name] = await write(first, name)
+
+        for writer in range(4):
+            nursery.start_soon(write_on, writer)
+        for ended in range(5):
+            # Each session has written before it is ended.
+            before = len(stored())
+            await eventually(lambda before=before: len(stored()) > before + 5, what=f"writes of session {ended}")
+            end_session(operator, FIRST)
+        # Once more, and another has the lock before the next session of the first.
+        other = open_engine(postgresql_database, writes=True, holder=SECOND)
+        connection = await eventually(lambda: _taken(other, operator))
+        held_from = stored()
+        refused = sum(one == "unavailable" for one in outcomes.values())
+        await eventually(lambda: sum(one == "unavailable" for one in outcomes.values()) > refused + 8)
+        assert stored() == held_from, "written without the lock"
+        connection.close()
+        other.dispose()
+        await eventually(lambda: len(stored()) > len(held_from), what="writes once the lock is held again")
+        is_over.set()
+    confirmed = {name for name, one in outcomes.items() if one == "stored"}
+    assert confirmed
+    assert confirmed <= stored(), "a confirmed write is gone"
+    assert {*outcomes.values()} == {"stored", "unavailable"}
+
+
+def _taken(other: Engine, operator: Engine) -> Any:
+    """A session of the second server, in which it has the lock; None as long as the first is quicker."""
+    try:
+        return other.connect()
+    except sqlalchemy.exc.OperationalError:
+        with operator.connect() as connection:
+            wanted = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
+            connection.execute(wanted, {"name": FIRST})
+        return None
 
 
 def test_a_file_that_the_settings_name_is_held_by_one_server(tmp_path: Path) -> None:
