@@ -1,6 +1,6 @@
-"""A real server on a disk, with a log, descriptors and a clock of its own, and everything that its operator does to it.
+"""A real server with a disk, log, descriptors and clock of its own, and the troubles that an operator can cause it.
 
-Each trouble is a context manager: entered, it is done, and left, it is undone, whatever happened in between.
+Each trouble is a context manager: entering causes it, and leaving ends it, whatever happened in between.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.05
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 CLOCK_SECONDS = 1.0
-"""libfaketime looks for another time so often."""
+"""How often libfaketime reads the clock's offset."""
 ONLY_THE_SERVER = """import os, select, time
 # Its processes have no clock of their own, and libfaketime's clock_nanosleep refuses absolute times of a clock that it leaves alone.
 for name in ("LD_PRELOAD", "PYTHONPATH"):
@@ -42,16 +42,16 @@ LOG_LINE_ROOM = 65536
 
 
 class UnexpectedEnd(Exception):
-    """A server that did not begin or end as it should."""
+    """A server did not start or end as it should."""
 
 
 def faketime_library() -> Path | None:
-    """Debian's libfaketime, where it is installed."""
+    """Return Debian's libfaketime if installed."""
     return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
 
 class _LogReader:
-    """Reads a server's log out of a pipe into a file, and pauses on demand."""
+    """Copies a server's log from a pipe into a file, and pauses on demand."""
 
     def __init__(self, pipe: int, to: Path) -> None:
         self.goes_on = threading.Event()
@@ -67,18 +67,18 @@ class _LogReader:
 
 @define(eq=False)
 class OperatedServer:
-    """A server process, and after it another one with the same folder and address."""
+    """A server process and its successors with the same folder and address."""
 
     disk: Path
     """Holds the data folder and nothing else that is needed."""
     beside: Path
-    """What is not on that disk: the log, the cache, the clock."""
+    """Holds the rest: log, cache, clock."""
     engine: str
     has_own_disk: bool
     ports: tuple[int, int] = field(factory=lambda: (free_port(), free_port()))
     process: subprocess.Popen[bytes] | None = None
     is_away: bool = False
-    """It is being ended, or is not back yet: every connection ends."""
+    """The server is ending or not back yet, so every connection ends."""
     _log: _LogReader | None = None
 
     @property
@@ -88,22 +88,22 @@ class OperatedServer:
 
     @property
     def log(self) -> Path:
-        """Everything that its processes wrote."""
+        """Output of all its processes."""
         return self.beside / "log"
 
     @property
     def clock(self) -> Path:
-        """Says by how much its clock is wrong."""
+        """File with the offset of its clock."""
         return self.beside / "clock"
 
     @property
     def websocket_url(self) -> str:
-        """Where it is reached, now or later."""
+        """Its WebSocket URL, now or later."""
         return f"ws://127.0.0.1:{self.ports[1]}{protocol.PATH}"
 
     @property
     def rest_url(self) -> str:
-        """Where REST is reached, now or later."""
+        """Its REST URL, now or later."""
         return f"http://127.0.0.1:{self.ports[0]}"
 
     def _environment(self) -> dict[str, str]:
@@ -117,7 +117,7 @@ class OperatedServer:
             LEANVIBE_LOG_LEVEL="debug",
         )
         if self.engine != "mock":
-            # Where the prepared model lies.
+            # Folder of the prepared model.
             del found["LEANVIBE_CACHE_DIR"]
         library = faketime_library()
         if library is not None:
@@ -125,7 +125,7 @@ class OperatedServer:
                 "LD_PRELOAD": str(library),
                 "FAKETIME_TIMESTAMP_FILE": str(self.clock),
                 "FAKETIME_CACHE_DURATION": f"{CLOCK_SECONDS:.0f}",
-                # A clock that is set leaves running times alone.
+                # Setting the clock leaves monotonic time alone.
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
@@ -134,7 +134,7 @@ class OperatedServer:
         return found
 
     async def start(self) -> None:
-        """Start it and wait until it answers, which it does on a disk that takes nothing too."""
+        """Start it and wait until it answers, which it does even on a full disk."""
         rest, websocket = (str(port) for port in self.ports)
         reading, writing = os.pipe()
         words = ["serve", "--engine", self.engine, "--port", rest, "--ws-port", websocket]
@@ -165,11 +165,11 @@ class OperatedServer:
         self.is_away = False
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return self.log.read_bytes()[-2000:].decode(errors="replace") if self.log.exists() else ""
 
     async def end(self, number: signal.Signals) -> int:
-        """End it with this signal; its exit status."""
+        """End it with this signal. Returns its exit status."""
         assert self.process is not None
         self.is_away = True
         self.process.send_signal(number)
@@ -185,17 +185,17 @@ class OperatedServer:
             _remove_clock_of(self.process.pid)
 
     def set_clock(self, seconds: float) -> None:
-        """Let its wall clock be wrong by so much."""
+        """Set the offset of its wall clock."""
         self.clock.write_text(f"{seconds:+.0f}\n")
 
     def pause_log(self) -> Callable[[], None]:
-        """Read its log no further; what is returned goes on."""
+        """Stop reading its log. Returns a function that resumes."""
         assert self._log is not None
         self._log.goes_on.clear()
         return self._log.goes_on.set
 
     async def worker_pid(self) -> int | None:
-        """Process id of the worker, where there is one."""
+        """Return the worker's process id, or None."""
         with suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
             async with httpx.AsyncClient(base_url=self.rest_url, trust_env=False, timeout=5) as http:
                 found = (await http.get("/health")).json()["engine"]["worker_pid"]
@@ -204,14 +204,14 @@ class OperatedServer:
 
 
 def _remove_clock_of(pid: int) -> None:
-    """What libfaketime leaves of a process that was killed."""
+    """Remove the files that libfaketime leaves of a killed process."""
     for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
         Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 @contextmanager
 def _own_disk(mebibytes: int, at: Path) -> Iterator[bool]:
-    """A file system of its own, for root on Linux; whether it is one."""
+    """Mount a file system of its own, as root on Linux. Yields False elsewhere."""
     if os.geteuid() != 0 or shutil.which("mount") is None or not Path("/proc/mounts").exists():
         yield False
         return
@@ -224,7 +224,7 @@ def _own_disk(mebibytes: int, at: Path) -> Iterator[bool]:
 
 @asynccontextmanager
 async def operated_server(folder: Path, *, engine: str, disk_mebibytes: int) -> AsyncIterator[OperatedServer]:
-    """A server that runs; gone at the end, with its disk."""
+    """Run a server. It and its disk are removed at the end."""
     disk, beside = folder / "disk", folder / "beside"
     disk.mkdir()
     beside.mkdir()
@@ -249,14 +249,14 @@ Doing = Callable[[OperatedServer, random.Random], AbstractAsyncContextManager[No
 
 @frozen(kw_only=True)
 class Trouble:
-    """Something that happens to a server."""
+    """A trouble that can befall a server."""
 
     name: str
     does: Doing
     seconds: tuple[float, float] = (1.0, 2.5)
-    """How long it lasts, at least and at most."""
+    """Shortest and longest duration."""
     reads_go_on: bool = False
-    """It is the disk's, so whoever reads is answered meanwhile."""
+    """It concerns the disk, so reads are answered meanwhile."""
     needs_own_disk: bool = False
     needs_faketime: bool = False
 
@@ -284,7 +284,7 @@ def _remount(server: OperatedServer, how: str) -> None:
 
 @asynccontextmanager
 async def _read_only_disk(server: OperatedServer, draw: random.Random) -> AsyncIterator[None]:
-    """As after a boot that found an error: no file may be open for writing where a disk becomes read-only."""
+    """As after a boot that found an error: no file may be open for writing when a disk becomes read-only."""
     await server.end(draw.choice([signal.SIGTERM, signal.SIGKILL]))
     try:
         _remount(server, "ro")
@@ -302,7 +302,7 @@ async def _start_if_away(server: OperatedServer) -> None:
 
 
 def _lowest_free_descriptor(pid: int) -> int:
-    """As a limit it lets nothing be opened."""
+    """Return the lowest free descriptor: as a limit it lets nothing be opened."""
     taken = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
@@ -369,7 +369,7 @@ async def _stopped_worker(server: OperatedServer, _: random.Random) -> AsyncIter
         yield
     finally:
         if pid is not None:
-            # By then the server has ended it, mostly.
+            # Usually the server has ended it by then.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 

@@ -1,8 +1,8 @@
-"""What clients of a server were told while an operator had a bad day, and what is wrong with it in the end. Pure.
+"""Judges the answers that a server's clients got while an operator had a bad day. No I/O.
 
-A write is noted as it was answered. At the end the database has each accepted one once and none of those that were
-refused, every device was told each event once and in order, each answer is the one that the same request got
-undisturbed or ended with an error that has a name, and no connection ended by the server's doing.
+Writes are recorded by answer. At the end the database holds each accepted one once and no rejected one, every device
+received each event once and in order, each generation equals that of the same undisturbed request or ended with a
+temporary error, and the server cut no connection.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = [
 ]
 
 NOT_DONE = frozenset({"unavailable", "shutting_down", "overloaded", "rate_limited"})
-"""Error codes that say that nothing was carried out."""
+"""Error codes that mean nothing was carried out."""
 TEMPORARY = NOT_DONE | {"deadline_exceeded", "engine_failed", "model_unavailable"}
-"""All that an operating fault may be called to a client; anything else blames the wrong one."""
+"""The only codes by which clients may be told of an operating fault; any other blames the wrong party."""
 
 
 class Told(enum.Enum):
-    """How a write was answered."""
+    """The answer of a write."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    """Under a code of `NOT_DONE`."""
+    """With a code of `NOT_DONE`."""
     UNKNOWN = "unknown"
-    """No answer came, or one that leaves it open."""
+    """No answer came, or one that leaves the outcome open."""
 
 
 def wrong_writes(what: str, told: Mapping[str, Told], kept: Iterable[str]) -> list[str]:
-    """Hold what was answered (name → answer) against the names that are in the database."""
+    """Compare the answers (name → answer) with the names in the database. Returns the discrepancies."""
     times = Counter(kept)
     found = {
         f"{what} were accepted and are not kept": [
@@ -59,24 +59,24 @@ def wrong_writes(what: str, told: Mapping[str, Told], kept: Iterable[str]) -> li
 
 @define
 class DeviceTold:
-    """The events that one device got, in the order in which they came."""
+    """The events that one device received, in order of arrival."""
 
     seqs: list[int] = field(factory=list)
     event_ids: list[str] = field(factory=list)
     names: list[str] = field(factory=list)
-    """Of the writes that the events tell of."""
+    """Names of the writes in the events."""
     snapshots: int = 0
-    """How often the server could not say what was missing."""
+    """Number of snapshots: the server could not tell what was missing."""
 
     def note(self, seq: int, event_id: str, name: str | None) -> None:
-        """One event; ``name`` of the write that it tells of."""
+        """Record one event; ``name`` is that of its write."""
         self.seqs.append(seq)
         self.event_ids.append(event_id)
         if name is not None:
             self.names.append(name)
 
     def wrong(self, device: str, *, first_seq: int, head: int, to_be_told: Iterable[str]) -> list[str]:
-        """What is wrong with it, where the log reached ``head`` at least and tells of these writes."""
+        """Return the discrepancies, given that the log reached at least ``head`` and holds these writes."""
         found = []
         if self.snapshots:
             found.append(f"{device}: {self.snapshots} times the server had lost what was missing")
@@ -105,11 +105,11 @@ class AnswerTold:
     request: str
     text: str
     ending: str
-    """`done`, or the code of the error, or in words what became of it."""
+    """`done`, an error code, or a description of the ending."""
 
 
 def wrong_answers(answers: Iterable[AnswerTold], twins: Mapping[str, str], *, ties_allowed: float = 0.0) -> list[str]:
-    """Hold answers against what the same requests got undisturbed; so many, as a part of all, may differ."""
+    """Compare answers with those of the same undisturbed requests; a share of ``ties_allowed`` may differ."""
     answers = list(answers)
     differing, ends = [], []
     for one in answers:
@@ -133,18 +133,18 @@ class Cut:
 
     device: str
     code: int | None
-    """Of the close frame."""
+    """Code of the close frame."""
     trouble: str
-    """What had been done to the server last."""
+    """The last trouble caused to the server."""
     is_server_away: bool
-    """Whether the server was being ended then, so that every connection had to end."""
+    """True if the server was ending then, so that every connection had to end."""
 
 
 ENDS_OF_SERVERS = (None, 1001, 1005, 1006, 1012)
 
 
 def wrong_cuts(cuts: Iterable[Cut]) -> list[str]:
-    """Those that the end of the server does not explain."""
+    """Return those that the end of the server does not explain."""
     unexplained = [one for one in cuts if not one.is_server_away or one.code not in ENDS_OF_SERVERS]
     return [f"{one.device} was cut while it read ({one.code}), after {one.trouble}" for one in unexplained]
 

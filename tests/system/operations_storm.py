@@ -1,6 +1,6 @@
-"""A storm over a server that an operator gives bad days: what its clients do meanwhile, and what is done to it.
+"""A storm over a server whose operator has bad days: the activity of its clients, and the troubles.
 
-Everything that the clients are told goes into a `Storm`, in the terms of `operations_ledger`, which judges it.
+Everything that the clients observe is recorded in a `Storm`, in the terms of `operations_ledger`, which judges it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ __all__ = ["CLIENTS", "PROMPTS", "Storm", "rows", "under_load", "until_ready"]
 CLIENTS = ("first", "second")
 PROMPTS = ("count to 5", "count to 40", "count to 120", "count to 300")
 READY_SECONDS = 45.0
-"""After a trouble is over the server is ready again within it, without anybody's help."""
+"""Deadline for the server to become ready by itself after a trouble."""
 START_SECONDS = 120.0
 READ_SECONDS = 10.0
-"""A read is answered within it, also while the disk is in trouble."""
+"""Deadline of a read, even while the disk is in trouble."""
 ANSWER_SECONDS = 120.0
-"""An answer of which nothing comes for longer is stuck; on a busy machine one may take as long as it goes on."""
+"""An answer without progress for longer is stuck; on a busy machine a whole one may take as long as it needs."""
 SETTLE_SECONDS = 60.0
-"""For what was under way at the end, and for all devices to hear of it."""
+"""Deadline for pending work at the end, and for all devices to hear of it."""
 PAUSE_SECONDS = 0.05
 TROUBLE_BEFORE_FIRST = "nothing yet"
 
 
 @define
 class _Named(Seen):
-    """What a follower that looks at frames saw, in the judge's terms."""
+    """Events that a subscriber of raw frames received, in the judge's terms."""
 
     told: DeviceTold = field(factory=DeviceTold)
 
@@ -52,7 +52,7 @@ class _Named(Seen):
 
 
 def _name_of(kind: str, data: dict[str, Any]) -> str | None:
-    """Of the write that an event tells of."""
+    """Return the name of the write behind an event."""
     match kind:
         case "task_created":
             return str(data["task"]["title"])
@@ -63,7 +63,7 @@ def _name_of(kind: str, data: dict[str, Any]) -> str | None:
 
 @define
 class Storm:
-    """What is done to a server, and what its clients are told meanwhile."""
+    """The troubles of a server, and the observations of its clients."""
 
     server: OperatedServer
     draw: random.Random
@@ -71,32 +71,33 @@ class Storm:
     notifications: dict[str, dict[str, Told]] = field(factory=lambda: {one: {} for one in CLIENTS})
     answers: list[AnswerTold] = field(factory=list)
     words: dict[str, str] = field(factory=dict)
-    """Write that was refused → the words of the refusal."""
+    """Rejected write → text of the rejection."""
     twins: dict[str, str] = field(factory=dict)
     devices: dict[str, tuple[str, DeviceTold]] = field(factory=dict)
-    """Name → whose it is, and what it was told."""
+    """Name → owner and received events."""
     heads: dict[str, int] = field(factory=dict)
-    """Client → the last number of its log when all devices were looked at for the last time. What the server adds later,
-    such as its notice of a restarted engine some seconds after that, nobody reads any more."""
+    """Client → last number of its log when all devices were last checked. What the server adds later, such as its
+    notice of a restarted engine some seconds after that, is not read any more.
+    """
     cuts: list[Cut] = field(factory=list)
     trouble: str = TROUBLE_BEFORE_FIRST
     troubles: Counter[str] = field(factory=Counter)
     reads: Counter[str] = field(factory=Counter)
     recovery_seconds: dict[str, float] = field(factory=dict)
-    """Trouble → the longest it took to be ready after one."""
+    """Trouble → longest time to readiness after one."""
     noticed: Counter[str] = field(factory=Counter)
-    """Troubles during which the server said that it was not ready, or degraded."""
+    """Troubles during which the server reported itself not ready, or degraded."""
     faults: list[str] = field(factory=list)
-    """What was seen at once to be wrong."""
+    """Problems noticed at once."""
     ends: bool = False
-    """Nothing new is to be begun."""
+    """Nothing new may be started."""
 
     def note_cut(self, device: str, code: int | None) -> None:
-        """A connection that stood has ended."""
+        """Record the end of an open connection."""
         self.cuts.append(Cut(device, code, self.trouble, self.server.is_away))
 
     def note_change(self, device: str, change: Change) -> None:
-        """The same from the Python client, which also tells of attempts in vain."""
+        """Record a change from the Python client, which also reports failed attempts."""
         ended = change.state == "ended" and not self.ends
         if ended or (change.state == "disconnected" and isinstance(change.cause, Disconnected)):
             self.note_cut(device, getattr(change.cause, "code", None))
@@ -104,7 +105,7 @@ class Storm:
     # --- what clients do ------------------------------------------------------------------------------
 
     async def make_tasks(self, client: Client, client_id: str, maker: str) -> None:
-        """One after the other, each under an id that the client repeats until it is answered."""
+        """Create tasks one after the other, each under an id that the client repeats until it is answered."""
         number = 0
         while not self.ends:
             title = f"{client_id} {maker} task {number}"
@@ -127,7 +128,7 @@ class Storm:
         return Told.ACCEPTED
 
     async def post_notifications(self, client_id: str) -> None:
-        """Over REST; without an answer nobody knows, and nothing is repeated."""
+        """Post over REST; without an answer the outcome is unknown, and nothing is repeated."""
         async with httpx.AsyncClient(base_url=self.server.rest_url, trust_env=False, timeout=READ_SECONDS) as http:
             number = 0
             while not self.ends:
@@ -153,14 +154,14 @@ class Storm:
         return Told.UNKNOWN
 
     async def ask_questions(self, client: Client, number: int) -> None:
-        """Have answers made, and keep their ends."""
+        """Request answers, and record their endings."""
         draw = random.Random(number)
         while not self.ends:
             self.answers.append(await self.answered(client, draw.choice(PROMPTS)))
             await trio.sleep(PAUSE_SECONDS)
 
     async def answered(self, client: Client, prompt: str) -> AnswerTold:
-        """One answer of the model and how it ended."""
+        """Return one answer of the model, with its ending."""
         text, ending = "", "never ended"
         with trio.move_on_after(ANSWER_SECONDS) as in_time:
             try:
@@ -176,7 +177,7 @@ class Storm:
         return AnswerTold(prompt, text, ending)
 
     async def follow(self, client: Client, told: DeviceTold) -> None:
-        """Every durable event, acknowledged as the client does it."""
+        """Receive every durable event, acknowledged as the client does it."""
         is_first = True
         async with client.events() as events:
             async for item in events:
@@ -190,7 +191,7 @@ class Storm:
     # --- what is done to the server -------------------------------------------------------------------
 
     async def walk(self, troubles: tuple[Trouble, ...], seconds: float) -> None:
-        """Through all troubles again and again, in another order each time; the first time to the end."""
+        """Walk through all troubles repeatedly, in a new order each time; the first round is completed."""
         deadline = trio.current_time() + seconds
         is_first = True
         while is_first or trio.current_time() < deadline:
@@ -246,7 +247,7 @@ class Storm:
                 await trio.sleep(PAUSE_SECONDS * 2)
 
     async def health(self) -> Any:
-        """What the server says of itself."""
+        """Return the server's health."""
         try:
             async with httpx.AsyncClient(base_url=self.server.rest_url, trust_env=False, timeout=READ_SECONDS) as http:
                 return (await http.get("/health/ready")).json()
@@ -254,14 +255,14 @@ class Storm:
             return {"status": repr(error)}
 
     async def until_ready(self) -> None:
-        """Wait until nothing is wrong with it."""
+        """Wait until it reports no problem."""
         while True:
             if await self.is_ready():
                 return
             await trio.sleep(PAUSE_SECONDS)
 
     async def is_ready(self) -> bool:
-        """Whether nothing is wrong with it any more."""
+        """True if it reports no problem."""
         found = await self.health()
         return found["status"] == "ready" and "degraded" not in found
 
@@ -271,7 +272,7 @@ def _request(prompt: str) -> Generate:
 
 
 async def until_ready(storm: Storm) -> None:
-    """Wait for the server's first readiness. Raises `UnexpectedEnd` where it does not come."""
+    """Wait for the server's first readiness. Raises `UnexpectedEnd` if it ends instead."""
     with trio.move_on_after(START_SECONDS):
         await storm.until_ready()
         return
@@ -279,7 +280,7 @@ async def until_ready(storm: Storm) -> None:
 
 
 async def under_load(storm: Storm, troubles: tuple[Trouble, ...], seconds: float, walking: trio.CancelScope) -> None:
-    """Walk through the troubles while clients write, ask and follow, then wait until all is settled."""
+    """Walk through the troubles while clients write, ask and subscribe, then wait until everything is settled."""
     url = storm.server.websocket_url
     async with trio.open_nursery() as following:
         async with trio.open_nursery() as writing:
@@ -358,7 +359,7 @@ async def _until_all_are_told(storm: Storm) -> None:
 
 
 def rows(server: OperatedServer, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Read from the server's database, beside it."""
+    """Read from the server's database, from outside."""
     connection = sqlite3.connect(f"file:{server.data / FILE_NAME}?mode=ro", uri=True, timeout=30)
     try:
         return connection.execute(statement, values).fetchall()

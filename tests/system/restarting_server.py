@@ -1,7 +1,7 @@
-"""A real server that dies and comes back at the same address, and what two of its clients see of that.
+"""A real server that dies and returns at the same address, as seen by its clients.
 
-One client makes tasks and notes which were acknowledged. Others follow the events of the same client id across every
-cut: one is the Python client, the other knows nothing but PROTOCOL's rule and checks the frames themselves.
+One client creates tasks and notes which were acknowledged. Others receive the events of the same client id across every
+cut: one is the Python client, the other knows only the protocol's rule and checks the frames themselves.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ __all__ = [
 
 CLIENT_ID = "storm"
 QUICK = Backoff(base_seconds=0.05, cap_seconds=0.2)
-"""Between attempts of a client whose server is killed all the time."""
+"""Back-off of a client whose server is killed all the time."""
 NOBODY_THERE = (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage, EOFError, trio.BrokenResourceError)
 FIRST_PORT, PORTS_EACH = 20_000, 3_000
-"""Below those that Linux gives to outgoing connections: a client must not sit on the port of a server that is away. Each of the
-processes that test at the same time has ports of its own: between looking for one and listening on it a server has to start."""
+"""Below the ports that Linux gives to outgoing connections: a client must not occupy the port of a server that is down.
+Parallel test processes have separate ranges, because a server has to start between finding a port and listening on it.
+"""
 STOP_SECONDS = 25.0
 
 
 def _numbers() -> Iterator[int]:
-    """Ports of this process, none twice before all were there; begun anywhere, for the case of two runs on one machine."""
+    """Yield this process's ports, each once per round, from a random start in case of two runs on one machine."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     start = secrets.randbelow(PORTS_EACH)
     for number in itertools.count(start):
@@ -63,7 +64,7 @@ _ports = _numbers()
 
 
 def free_port() -> int:
-    """One that stays free while its server is away."""
+    """Return a port that stays free while its server is down."""
     while True:
         port = next(_ports)
         with socket.socket() as bound, suppress(OSError):
@@ -73,24 +74,24 @@ def free_port() -> int:
 
 @define
 class RestartingServer:
-    """A server process, and after it another one with the same folder and address."""
+    """A server process and its successors with the same folder and address."""
 
     folder: Path
     settings: dict[str, str]
     options: tuple[str, ...] = ()
-    """More of the command line."""
+    """Further command-line options."""
     ports: tuple[int, int] = field(factory=lambda: (free_port(), free_port()))
     running: ServingProcess | None = None
     _stack: ExitStack = field(factory=ExitStack)
 
     @property
     def websocket_url(self) -> str:
-        """Where it is reached, now or later."""
+        """Its WebSocket URL, now or later."""
         return f"ws://127.0.0.1:{self.ports[1]}{protocol.PATH}"
 
     @property
     def rest_url(self) -> str:
-        """Where REST is reached, now or later."""
+        """Its REST URL, now or later."""
         return f"http://127.0.0.1:{self.ports[0]}"
 
     async def start(self) -> None:
@@ -100,11 +101,11 @@ class RestartingServer:
         self.running = await trio.to_thread.run_sync(self._stack.enter_context, starting)
 
     async def kill(self) -> None:
-        """As `kill -9` does; returns once the process is gone."""
+        """Kill it like `kill -9`. Returns once the process is gone."""
         await self._signal(signal.SIGKILL)
 
     async def stop_in_order(self) -> int:
-        """As SIGTERM does; waits for its end and returns the exit status."""
+        """Send SIGTERM and wait. Returns the exit status."""
         return await self._signal(signal.SIGTERM)
 
     async def _signal(self, number: signal.Signals) -> int:
@@ -119,7 +120,7 @@ class RestartingServer:
 
 @asynccontextmanager
 async def restarting_server(folder: Path, *options: str, **settings: str) -> AsyncIterator[RestartingServer]:
-    """A server that runs, without limits on how fast a client asks; gone at the end."""
+    """Run a server without rate limits; ended at the end."""
     unlimited = {"LEANVIBE_COMMANDS_PER_SECOND": "100000", "LEANVIBE_COMMAND_BURST": "100000"}
     server = RestartingServer(folder, {**unlimited, **settings}, options)
     await server.start()
@@ -133,10 +134,10 @@ async def restarting_server(folder: Path, *options: str, **settings: str) -> Asy
 
 
 async def make_tasks(client: Client, name: str, acknowledged: list[str], *, pause_seconds: float = 0.0) -> None:
-    """Make one task after another, for ever, and note each title that was acknowledged.
+    """Create tasks one after another until cancelled, and record each acknowledged title.
 
-    A command that was sent when the server died is sent again by the client, under its id. A server that drains
-    refuses, which it says, and then the same task is asked for again.
+    A command in flight when the server died is repeated by the client, under its id. A draining server rejects
+    commands, and then the same task is requested again.
     """
     number = 0
     while True:
@@ -155,18 +156,18 @@ async def make_tasks(client: Client, name: str, acknowledged: list[str], *, paus
 
 @define
 class Seen:
-    """What was seen of a stream that is to have no hole and nothing twice."""
+    """Events received from a stream that must have neither gaps nor repeats."""
 
     seqs: list[int] = field(factory=list)
     event_ids: list[str] = field(factory=list)
     titles: list[str] = field(factory=list)
-    """Of tasks made, in the order of their events."""
+    """Titles of created tasks, in the order of their events."""
     snapshots: int = 0
-    """How often the server could not tell what was missing; the first one is where it begins."""
+    """Number of snapshots: the server could not tell what was missing. The first one is the start."""
     seen: trio.Event = field(factory=trio.Event)
 
     def note(self, kind: str, seq: int, data: dict[str, Any]) -> None:
-        """One event."""
+        """Record one event."""
         self.seqs.append(seq)
         self.event_ids.append(data["event_id"])
         if kind == "task_created":
@@ -175,12 +176,12 @@ class Seen:
         self.seen = trio.Event()
 
     async def until_seen(self, *, events: int = 0, title: str | None = None) -> None:
-        """Wait until there are so many events, or the one of this task."""
+        """Wait for this many events, or for the one of this task."""
         while len(self.seqs) < events or (title is not None and title not in self.titles):
             await self.seen.wait()
 
     def reasons(self, acknowledged: dict[str, list[str]]) -> list[str]:
-        """What was lost, repeated or out of order; ``acknowledged`` holds the titles of each that makes tasks."""
+        """Return what was lost, repeated or out of order; ``acknowledged`` holds the titles of each task creator."""
         found = []
         if self.snapshots > 1:
             found.append(f"{self.snapshots - 1} times the server had lost what was missing")
@@ -192,7 +193,7 @@ class Seen:
                 found.append(f"{twice} {what} came twice")
         for name, titles in acknowledged.items():
             told = [title for title in self.titles if title.rpartition(" ")[0] == name]
-            # What was under way at the end may have been made without anybody being told.
+            # A command in flight at the end may have been carried out without an acknowledgement.
             if told[: len(titles)] != titles or len(told) > len(titles) + 1:
                 lost = set(titles) - set(told)
                 found.append(f"of {name} {len(lost)} acknowledged tasks never came" if lost else f"{name} out of order")
@@ -201,13 +202,13 @@ class Seen:
 
 @define
 class Witness:
-    """Follows the durable events with the Python client."""
+    """Receives the durable events with the Python client."""
 
     seen: Seen = field(factory=Seen)
     changes: list[Change] = field(factory=list)
 
     async def follow(self, client: Client) -> None:
-        """For ever."""
+        """Receive until cancelled."""
         async with client.events() as events:
             async for item in events:
                 if isinstance(item, ClientEvent):
@@ -218,25 +219,25 @@ class Witness:
 
 @define
 class PlainWitness:
-    """Follows the durable events with the `websockets` library; every frame must begin behind the one before."""
+    """Receives the durable events with the `websockets` library; every frame must begin after the one before."""
 
     url: str
     seen: Seen = field(factory=Seen)
     connections: int = 0
     faults: list[str] = field(factory=list)
-    """Frames that did not begin where the last one had ended."""
+    """Frames that did not begin where the previous one ended."""
     follows: trio.Event = field(factory=trio.Event)
-    """Set with the first welcome: what happens from now on is to come here."""
+    """Set by the first welcome: later events must arrive here."""
     client_id: str = CLIENT_ID
     acknowledged_every: int | None = None
-    """Acknowledge after so many events; by default never."""
+    """Acknowledge after this many events; by default never."""
     on_end: Callable[[int | None], None] = lambda _: None
-    """Hears the close code of each connection that stood and ended."""
+    """Called with the close code of each open connection that ended."""
     _epoch: str = ""
     _seq: int = 0
 
     async def follow(self) -> None:
-        """For ever, over as many connections as it takes."""
+        """Receive until cancelled, over as many connections as needed."""
         options: dict[str, Any] = {"proxy": None, "compression": None, "ping_interval": None, "close_timeout": 1}
         while True:
             with suppress(*NOBODY_THERE):

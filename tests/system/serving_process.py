@@ -1,4 +1,4 @@
-"""`leanvibe serve` as a process of its own, and other commands beside it."""
+"""`leanvibe serve` as a process of its own, and other commands against it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 120.0, what: str 
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has collected does not."""
+    """True if the process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
     except OSError:
@@ -49,7 +49,7 @@ def is_alive(pid: int) -> bool:
 
 
 def environment(data_folder: Path, **settings: str) -> dict[str, str]:
-    """Ours without settings of the person who runs the tests, and with these."""
+    """Return the environment without settings of the person who runs the tests, with these added."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LEANVIBE_")}
     return {
         **plain,
@@ -57,7 +57,7 @@ def environment(data_folder: Path, **settings: str) -> dict[str, str]:
         "LEANVIBE_CACHE_DIR": str(data_folder / "cache"),
         # No test here may start the real engine by accident: it would fetch a model first.
         "LEANVIBE_ENGINE": "mock",
-        # Nor may one meet a server that the person runs.
+        # Nor may a test reach a server that this person runs.
         "LEANVIBE_PORT": "0",
         "LEANVIBE_WS_PORT": "0",
         "LEANVIBE_CLIENT_ID": "system-test",
@@ -84,7 +84,7 @@ def leanvibe(
 
 @define
 class ServingProcess:
-    """A server that runs."""
+    """A running server."""
 
     process: subprocess.Popen[str]
     data_folder: Path
@@ -93,21 +93,21 @@ class ServingProcess:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What `server.json` says now."""
+        """The current `server.json`."""
         content: dict[str, Any] = json.loads((self.data_folder / "server.json").read_text(encoding="utf-8"))
         return content
 
     def worker_pid(self, other_than: int | None = None) -> int:
-        """Process id of the worker, once it is known and another than this."""
+        """Return the worker's process id once it is known and differs from this one."""
         found: int = wait_for(
             lambda: (pid := self.about["worker_pid"]) is not None and pid != other_than and pid, what="a worker"
         )
         return found
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a command against this server, without a process of its own: that would be all imports (`leanvibe` is one)."""
+        """Run a command against this server inside this process, to avoid the imports (`leanvibe` starts a new one)."""
         wanted = environment(self.data_folder, **settings)
-        # What is None is taken out of the environment for that time.
+        # None removes a variable from the environment meanwhile.
         done = CliRunner().invoke(
             program,
             arguments,
@@ -118,7 +118,7 @@ class ServingProcess:
         return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     def inspect_json(self, *arguments: str) -> Any:
-        """What an inspect command answers as JSON."""
+        """Return the JSON output of an inspect command."""
         done = self.run("inspect", *arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -149,7 +149,7 @@ def start_server(data_folder: Path, *arguments: str, **settings: str) -> Iterato
         path = data_folder / "server.json"
 
         def is_up() -> bool:
-            # A killed server's file may still lie there, until the next one takes it away.
+            # A killed server's file may remain until the next one removes it.
             with suppress(FileNotFoundError):
                 return bool(json.loads(path.read_text(encoding="utf-8"))["pid"] == process.pid)
             return False

@@ -1,4 +1,4 @@
-"""`leanvibe ask` and commands that fail, as shells run them: the real program, the real server."""
+"""`leanvibe ask` in pipes and its failures, as shells run it: the real program, the real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benchmarks that are told to end: no stack, no server left behind, and what was measured is shown."""
+"""Interrupted benchmarks: they print no stack trace, leave no server running, and show what they measured."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.integration
 
 
 IGNORING_SIGINT = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
-"""As a shell's jobs in the background, `nohup` and some runners of tests start a program."""
+"""Starts a program as background jobs of shells, `nohup` and some test runners do."""
 
 
 @contextmanager
 def started(script: str, *arguments: str, folder: Path, by: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    """A benchmark that runs; neither it nor a server of its own is there afterwards."""
-    # By this Python, as the script itself would have it by that of `.venv`.
+    """Run a benchmark; neither it nor its servers remain afterwards."""
+    # With this Python, as the script itself would use that of `.venv`.
     process = subprocess.Popen(
         [*by, sys.executable, str(REPOSITORY / "scripts" / script), *arguments],
         cwd=REPOSITORY,
@@ -40,7 +40,7 @@ def started(script: str, *arguments: str, folder: Path, by: tuple[str, ...] = ()
     try:
         yield process
     finally:
-        # Of a benchmark that ended by itself there is none any more.
+        # A benchmark that ended by itself has none left.
         servers = servers_of(process, folder)
         process.kill()
         process.communicate()
@@ -50,7 +50,7 @@ def started(script: str, *arguments: str, folder: Path, by: tuple[str, ...] = ()
 
 
 def servers_of(process: subprocess.Popen[str], folder: Path) -> set[int]:
-    """Process ids of what a benchmark runs: as the system knows them, where it says so, and as they say of themselves."""
+    """Return the process ids of a benchmark's servers, as known to the system and as they report themselves."""
     pids = {json.loads(file.read_text(encoding="utf-8"))["pid"] for file in folder.rglob("server.json")}
     with suppress(FileNotFoundError, ProcessLookupError):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
@@ -59,7 +59,7 @@ def servers_of(process: subprocess.Popen[str], folder: Path) -> set[int]:
 
 
 def server_of(folder: Path) -> dict[str, Any]:
-    """Where the server of a benchmark is, once it runs."""
+    """Return the `server.json` of a benchmark's server once it runs."""
     (file,) = wait_for(lambda: list(folder.rglob("server.json")), what="server.json")
     return dict(json.loads(file.read_text(encoding="utf-8")))
 

@@ -1,4 +1,4 @@
-"""A model of one's own through the real program: pulled, converted, quantized, verified, served, changed, adapted."""
+"""A user's own model through the real program: pulled, converted, quantized, verified, served, changed, adapted."""
 
 import json
 import os
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.mlx_real_inference]
 GOLDEN = Path(__file__).parents[1] / "inference" / "golden"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "tiny_phi3.json").read_text(encoding="utf-8"))["cases"]
 READY_SECONDS = 120.0
-"""Of a worker that loads a tiny model, on a machine that is busy with other things."""
+"""For a worker that loads a tiny model on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Path:
-    """A data folder whose cache has the model as pulled, in float32, and in 8 bits."""
+    """Prepare a data folder whose cache has the model as pulled, in float32, and in 8 bits."""
     folder = tmp_path_factory.mktemp("own")
     models = folder / "cache" / "models"
     network = {
         "HF_ENDPOINT": hub.url,
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
-        # Nothing that an earlier download of the person has left.
+        # Without leftovers of earlier downloads of this person.
         "HF_HOME": str(folder / "hugging-face"),
     }
     for words in (
@@ -80,7 +80,7 @@ def until_ready(server: ServingProcess) -> dict[str, Any]:
 
 
 async def answers(server: ServingProcess) -> tuple[str, list[str]]:
-    """The model that `welcome` names, and its greedy answers over the WebSocket."""
+    """Return the model named in `welcome`, and its greedy answers over the WebSocket."""
     texts: list[str] = []
     async with connect(
         server.about["websocket_url"], subprotocols=[Subprotocol(protocol.SUBPROTOCOL)], proxy=None, max_queue=None
@@ -91,7 +91,7 @@ async def answers(server: ServingProcess) -> tuple[str, list[str]]:
                 message: dict[str, Any] = json.loads(await websocket.recv())
             return message
 
-        # A device of its own: the same command of the same device would be told its first outcome.
+        # A device of its own: a repeated command of the same device would get its first outcome.
         hello = {"client_id": "own", "device_id": secrets.token_hex(8)}
         await websocket.send(json.dumps({"type": "hello", "id": "h", "data": hello}))
         welcome = await receive()
@@ -171,7 +171,7 @@ def test_md20_a_killed_worker_is_followed_by_the_spare_with_the_model_in_use(dat
 
 
 def write_adapter(folder: Path, inputs: int) -> Path:
-    """An adapter that changes every answer, for layers with so many inputs."""
+    """Write an adapter that changes every answer, for layers with this many inputs."""
     folder.mkdir()
     keys = ["self_attn.o_proj"]
     config = {

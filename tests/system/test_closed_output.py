@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads any more, as in `leanvibe ask … | head -1`: they end quietly, like any in a pipe."""
+"""Commands whose reader has gone, as in `leanvibe ask … | head -1`: they end quietly, like any program in a pipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 @contextmanager
 def piped(server: ServingProcess, *arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
-    """A command whose standard output and error are pipes."""
+    """Run a command with pipes as its standard output and error."""
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         env=environment(server.data_folder),
@@ -59,7 +59,7 @@ def running(server: ServingProcess) -> int:
 
 @contextmanager
 def server_that_logs_to(stderr: Any, folder: Path) -> Iterator[ServingProcess]:
-    """A server whose log goes there, down to its debug lines."""
+    """Run a server whose debug log goes to ``stderr``."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--engine", "mock", "--port", "0", "--ws-port", "0", "--log-level", "debug"],
         env=environment(folder),
@@ -80,7 +80,7 @@ def server_that_logs_to(stderr: Any, folder: Path) -> Iterator[ServingProcess]:
 
 
 def assert_serves(server: ServingProcess) -> None:
-    """It logs a line for each of these, and no line is an error to whoever caused it."""
+    """Assert that requests succeed while each of them writes a log line."""
     server.until_ready()
     server.run("inspect", "restart", "connections/listener")
     assert server.run("ask", "count to 3").stdout == "1 2 3\n"
@@ -102,12 +102,12 @@ def test_an_answer_that_nobody_reads_any_more_is_cancelled_on_the_server(tmp_pat
             assert running(server) == 1
             leave(process)
             assert_quiet_end(process)
-        # It was not left behind for the minute that a client may come back in.
+        # It was not detached for the minute in which a client may return.
         wait_for(lambda: running(server) == 0, seconds=5, what="the answer to end")
         with piped(server, "chat", stdin=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            # One line tells that it is there.
+            # One line shows that it is running.
             assert "help" in process.stdout.readline()
             leave(process)
             process.stdin.write("count to 20\n")
@@ -172,7 +172,7 @@ def test_a_server_goes_on_when_the_disk_of_its_log_is_full(tmp_path: Path) -> No
 
 
 def test_op_a_server_goes_on_and_stops_when_the_reader_of_its_log_stands_still(tmp_path: Path) -> None:
-    """As after Ctrl-S: no line of it can be written, from the first one on."""
+    """As after Ctrl-S: no line can be written, not even the first."""
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)

@@ -1,4 +1,4 @@
-"""A first start answers before its kernels are compiled: the real program with the real model and no compiled code."""
+"""A first start answers before its kernels are compiled: the real program with the real model and no cached kernels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.system.serving_process import ServingProcess, is_alive, start_server,
 pytestmark = [pytest.mark.integration, pytest.mark.mlx_real_inference]
 
 COMPILE_SECONDS = 400.0
-"""Fifteen on an idle machine; the process is nice."""
+"""Fifteen on an idle machine; the compiling process is nice."""
 QUESTION = ("ask", "--json", "--temperature", "0", "--max-tokens", "24", "What is the capital of France?")
 
 
@@ -55,7 +55,7 @@ def test_te47_the_first_answers_come_without_compiled_code_and_are_those_of_comp
         first = health(server)
         assert (first["kernels"], first["status"]) == ("compiling", "healthy")
         text = answer(server)
-        # Asking the server all the time would keep what compiles, which is nice, from doing so.
+        # Constant requests would keep the nice compiler process from running.
         wait_for(
             lambda: "model in use" in server.log.read_text(encoding="utf-8"), seconds=COMPILE_SECONDS, what="a swap"
         )

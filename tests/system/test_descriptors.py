@@ -1,4 +1,4 @@
-"""Descriptors: as many as may be had, connections that fit them, and a server that goes on without any."""
+"""Descriptors: the limit is raised, connections fit it, and a server survives having none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_op_connections_fit_what_the_limit_of_descriptors_leaves(limit: int) -> 
     budget = budget_for(limit, wanted)
     assert 1 <= budget.websocket <= 1024
     assert 1 <= budget.http <= 512
-    # A quarter of a thousand files are the server's own; of a small limit, half.
+    # 256 descriptors are reserved for the server; of a small limit, half.
     assert budget.websocket + budget.http <= limit - min(256, limit // 2)
     assert (budget == wanted) == (limit >= 1792)
 
@@ -70,13 +70,13 @@ async def test_op_an_accept_that_fails_is_tried_again_and_does_not_spin(
 
 @pytest.mark.integration
 async def test_op_a_server_without_a_descriptor_goes_on_and_takes_up_what_waited(tmp_path: Path) -> None:
-    """The process's real limit, taken down to what is open already."""
+    """The process's real limit, lowered to what is open already."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with running_server(tmp_path) as server, server.peer() as peer, server.http() as http:
         assert (await http.get("/health/live")).status_code == 200
         before = server.incarnations()
         with socket.socket() as waiting:
-            # From now on the next file would have a number that is not allowed.
+            # The next file would have a number beyond the limit.
             lowest_free = os.dup(0)
             os.close(lowest_free)
             resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
@@ -84,7 +84,7 @@ async def test_op_a_server_without_a_descriptor_goes_on_and_takes_up_what_waited
                 waiting.connect(("127.0.0.1", int(server.about.rest_url.rpartition(":")[2])))
                 waiting.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
                 await eventually(lambda: readiness(server.system).degraded, what="the shortage")
-                # Another waits at the door meanwhile; who is inside is served.
+                # Another connection waits meanwhile; open ones are served.
                 assert (await http.get("/health/live")).status_code == 200
                 assert (await peer.generate("g", "count to 2"))[-1]["type"] == "done"
                 degraded = (await http.get("/health/ready")).json()["degraded"]

@@ -1,4 +1,4 @@
-"""Every actor of the tree meets every fault of the operating system: the others go on, and so does it afterwards."""
+"""Every actor of the tree meets every fault of the operating system: the others continue, and so does it afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 async def use_everything(
     server: RunningServer, http: httpx.AsyncClient, round_name: str, *, asks: bool = True
 ) -> dict[str, int]:
-    """A request to each room over REST; returns the statuses. A question waits for as long as there is no engine."""
+    """Send a request to each service over REST. Returns the statuses. A question waits while there is no engine."""
     question = {"type": "message", "content": "count to 2", "max_tokens": 4}
     device = {"device_id": "w", "platform": "webhook", "url": "https://192.0.2.1/", "secret": "0123456789abcdef"}
     answers = {
@@ -56,20 +56,20 @@ def places(system: ActorSystem) -> list[str]:
 async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is started again under each fault, which no start may take for more than its own."""
+    """Each is restarted under each fault, which no start may mistake for its own."""
     monkeypatch.setattr(inspector, "LOOK_SECONDS", 0.1)
     met: dict[str, set[str]] = {}
     async with running_server(tmp_path, spare_worker="on") as server:
         system = server.system
         for path in places(system):
             place = system.record(path)
-            # A worker is a process of its own, which takes a second to begin.
+            # A worker is a separate process, which takes a second to start.
             names = ["EMFILE"] if path.startswith("inference/engines") else ERRNO_NAMES
             for name in names:
                 others = {one: system.record(one).incarnation for one in places(system) if one != path}
                 what = f"{path} with {name}"
                 place.failures_in_a_row = 0
-                # A token of the command line that is of no use any more: `access` has it to remove.
+                # An outdated token of the command line, for `access` to remove.
                 (tmp_path / LOCAL_TOKEN_FILE).touch()
                 with system_fault(path, getattr(errno, name)) as hit:
                     with suppress(Exception):
@@ -94,7 +94,7 @@ async def test_op_no_fault_of_the_system_in_one_actor_is_anybody_elses(
         async with server.http() as http:
             statuses = await use_everything(server, http, "afterwards")
         assert max(statuses.values()) < 400, statuses
-    # The faults were real: each of these asks something of the system when it starts or works.
+    # The faults were real: each of these makes system calls when it starts or works.
     assert {path for path, what in met.items() if what} >= {
         "inspection",
         "access",

@@ -1,4 +1,4 @@
-"""The first start: what is interrupted is taken up again, what waits is told so, and what ends leaves nothing behind."""
+"""The first start: interrupted steps are resumed, clients are told to wait, and its end leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ build_wheel = build_editable
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A package of nothing, and the scripts that set it up."""
+    """Create an empty package, and the scripts that set it up."""
     top = tmp_path / "checkout"
     (top / "scripts").mkdir(parents=True)
     for name in ("environment.sh", "install_packages.py"):
@@ -78,7 +78,7 @@ def prepare(top: Path, python: str = sys.executable) -> subprocess.CompletedProc
 
 
 def test_an_environment_that_was_interrupted_is_finished_or_made_anew(checkout: Path) -> None:
-    # As far as `python -m venv` comes before it installs pip.
+    # The state of `python -m venv` before it installs pip.
     programs = checkout / ".venv/bin"
     programs.mkdir(parents=True)
     (programs / "python").symlink_to(os.path.realpath(sys.executable))
@@ -89,7 +89,7 @@ def test_an_environment_that_was_interrupted_is_finished_or_made_anew(checkout: 
     assert subprocess.run([programs / "leanvibe"], capture_output=True, check=True).stdout == b"it runs\n"
     assert prepare(checkout).stderr == ""
 
-    # As far as pip comes with a package before it writes down what it has installed.
+    # The state of pip's installation before it records the package.
     (record,) = checkout.glob(".venv/lib/*/site-packages/leanvibe-0.dist-info/RECORD")
     record.unlink()
     (programs / "leanvibe").unlink()
@@ -109,7 +109,7 @@ def test_a_python_that_is_refused_leaves_nothing_behind(checkout: Path) -> None:
 
 @contextmanager
 def preparing_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
-    """A server that waits for its model, as another process makes it and does not come to an end; its ports."""
+    """Run a server that waits for its model, which another process never finishes. Yields the process and its ports."""
     models = tmp_path / "cache/models"
     models.mkdir(parents=True)
     with socket.socket() as one, socket.socket() as other, (models / ".embedded.lock").open("wb") as lock:
@@ -136,7 +136,7 @@ def preparing_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], 
 
 
 def refusal(port: int, path: str, **headers: str) -> tuple[int, dict[str, Any]] | None:
-    """Status and body of the answer; None while nobody listens."""
+    """Return status and body of the response, or None while nothing listens."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)

@@ -1,4 +1,4 @@
-"""A real disk of a few MiB that is full or read-only, under the real server: it reads, says so, and comes back by itself."""
+"""A real disk of a few MiB that is full or read-only: the server reads, reports the problem, and recovers by itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
+    """Mount a file system of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], check=True)
@@ -46,7 +46,7 @@ def remount(disk: Path, how: str) -> None:
 
 
 class Server:
-    """A server whose data is on that disk, asked over REST alone: nothing else can be counted on."""
+    """A server with its data on that disk, queried only over REST: nothing else works reliably."""
 
     def __init__(self, disk: Path, log: Path) -> None:
         self.log = log
@@ -112,7 +112,7 @@ def test_op_a_disk_that_fills_up_ends_nobody_and_a_server_started_on_it_reads(di
         assert server.create("before")[0] == 201
         worker = json.loads((disk / "data/server.json").read_text(encoding="utf-8"))["worker_pid"]
         fill(disk)
-        # The log beside the file may have room for some more.
+        # The log next to the file may have some space left.
         kept = ["before"]
         for number in range(95):
             status, body = server.create(f"meanwhile {number}", description="x" * 9000)
@@ -133,7 +133,7 @@ def test_op_a_disk_that_fills_up_ends_nobody_and_a_server_started_on_it_reads(di
         assert any("storage is not writable" in one for one in body["reasons"])
         assert sorted(server.titles()) == sorted(kept)
         (disk / "filler").unlink()
-        # Nobody writes, and it is noticed all the same.
+        # Nothing writes, and it is noticed all the same.
         wait_for(server.is_ready, what="ready again")
         assert server.create("after")[0] == 201
         server.end(signal.SIGTERM)
@@ -158,7 +158,7 @@ def test_op_a_disk_that_fills_up_ends_nobody_and_a_server_started_on_it_reads(di
 def test_op_a_server_on_a_read_only_disk_reads_and_writes_once_it_may(
     number: signal.Signals, disk: Path, tmp_path: Path
 ) -> None:
-    """What a killed server has left in SQLite's log counts too."""
+    """Data that a killed server left in SQLite's log counts too."""
     log, key = tmp_path / "log", {"Idempotency-Key": "once"}
     with serving(disk, log) as server:
         status, made = server.ask("POST", "/tasks/a", {"title": "before"}, **key)
@@ -167,7 +167,7 @@ def test_op_a_server_on_a_read_only_disk_reads_and_writes_once_it_may(
     remount(disk, "ro")
     with serving(disk, log) as server:
         assert server.titles() == ["before"]
-        # Sent again, what was kept is not told as refused; a new command under a new key is.
+        # A repeated command that had been stored is not reported as rejected; a new one under a new key is.
         status, again = server.ask("POST", "/tasks/a", {"title": "before"}, **key)
         assert (status, again["id"]) == (201, made["id"])
         status, body = server.ask("POST", "/tasks/a", {"title": "refused"}, **{"Idempotency-Key": "another"})
@@ -175,7 +175,7 @@ def test_op_a_server_on_a_read_only_disk_reads_and_writes_once_it_may(
         status, body = server.create("refused")
         assert (status, body["code"]) == (503, "unavailable")
         assert server.ask("GET", "/health/ready")[0] == 503
-        # No server.json can be written, and the one of the server before may still lie there.
+        # No server.json can be written, and that of the previous server may still exist.
         for words in (["status"], ["task", "list", "--client", "a"], ["inspect", "tree"]):
             done = subprocess.run(
                 [*COMMAND, *words],

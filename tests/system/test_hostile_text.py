@@ -1,4 +1,4 @@
-"""Every command with what a hostile program stored, on a real terminal and in a pipe."""
+"""Every command with text stored by a hostile program, on a real terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SHOWN = "evil␛]0;PWNED␛\\␛[2J␛[1;1H␛]52;c;ZWNobw==␛\\␍fake\\u202eg
 OURS = re.compile(
     r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AK]|\x1b\[\?1049[lh]|\x1b\[H|\r+\n|\r(?=\x1b\[(?:2K|1A))"
 )
-"""Colours, the cursor, and lines that are drawn anew."""
+"""Colours, cursor movement, and redrawn lines."""
 EDITOR = re.compile(r"\x1b\[\?(?:1|7|12|25|2004)[hl]|\x1b\[[0-9]*[ABCDGJK]|\x1b\[6n|\x08")
-"""What the line editor draws its prompt with. Erasing the whole screen (`2J`) and going to a place of it (`H`) are not among them."""
+"""Sequences with which the line editor draws its prompt. Erasing the screen (`2J`) and absolute positioning (`H`) are not among them."""
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]")
 RUN_ALL = """
 import json, sys
@@ -45,7 +45,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def commands(task_id: str) -> list[list[str]]:
-    """Every command that shows what others wrote."""
+    """Return every command that shows untrusted text."""
     return [
         ["task", "list"],
         ["task", "board"],
@@ -83,7 +83,7 @@ def post(server: ServingProcess, path: str, body: Any) -> Any:
 
 
 def on_terminal(server: ServingProcess, *command: str) -> str:
-    """All that a command writes to its terminal."""
+    """Return everything that a command writes to its terminal."""
     with terminal(server, *command) as (process, read, _):
         said = ""
         while (piece := read()) is not None:
@@ -219,7 +219,7 @@ def test_tx24_a_chat_shows_what_it_reads(server: ServingProcess, task_id: str) -
         for typed in ("/tasks", "/task show 1", "/model \\x", "say [bold] it", "/history", "/no[/nope]"):
             begin = len(said)
             write(typed + "\n")
-            # Its echo, what is answered, and the next prompt.
+            # Its echo, the answer, and the next prompt.
             deadline = time.monotonic() + 40
             while said.count(">\x08\x1b[2C", begin) < 1 or not said.endswith("\x1b[?25h"):
                 assert time.monotonic() < deadline, said

@@ -1,4 +1,4 @@
-"""A server at the limit of its memory: it says so, does not become a zombie, and ends when it is told to."""
+"""A server at its memory limit: it reports so, stays responsive, and ends when told to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATHS = (
     ("/v1/messages", '"type":"error"'),
     ("/api/chat", '"error":"the server has no memory for this now"'),
 )
-"""And what its API calls a server that cannot do this now."""
+"""And the error by which each API says so."""
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs macOS's own way to measure")
@@ -98,7 +98,7 @@ def test_op24_a_server_at_its_memory_ceiling_refuses_bodies_stays_and_ends_when_
 
         with ThreadPoolExecutor(30) as clients:
             answers = set(clients.map(post, range(60)))
-        # In the shape of each API.
+        # In the format of each API.
         assert answers == {(503, word) for _, word in PATHS}
         assert get("/health/live")[0] == 200
         server.process.send_signal(signal.SIGTERM)

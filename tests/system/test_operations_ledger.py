@@ -1,4 +1,4 @@
-"""The judge of the storm of operating faults: it notices what is lost, doubled, cut or answered wrongly."""
+"""The judge of the operations storm: it notices lost, duplicate, cut and wrong results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def device(*events: tuple[int, str, str | None], snapshots: int = 0) -> list[str
 
 def test_a_device_that_was_told_all_in_order_is_content() -> None:
     assert device((1, "e1", "a"), (2, "e2", None), (3, "e3", "b")) == []
-    # The server added a notice of its own after the log was looked at for the last time.
+    # The server added a notice of its own after the last check of the log.
     assert device((1, "e1", "a"), (2, "e2", None), (3, "e3", "b"), (4, "e4", None)) == []
 
 
@@ -104,5 +104,5 @@ def test_a_client_that_was_cut_while_it_read_is_noticed() -> None:
 
     assert cut(None, is_server_away=True) == cut(1001, is_server_away=True) == []
     assert cut(None, is_server_away=False) == ["phone was cut while it read (None), after full disk"]
-    # "Too slow" is said of nobody who reads, whatever else happens.
+    # A client that reads is never "too slow", whatever else happens.
     assert cut(4008, is_server_away=True) == ["phone was cut while it read (4008), after full disk"]

@@ -1,4 +1,4 @@
-"""Commands that follow a server wait its outage out, and say so: the real programs, a server that is killed and started again."""
+"""Commands that follow a server wait for the end of its outage, and say so: real programs, a server that is restarted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 60.0
 
 
 class Watched:
-    """What a program has written to its terminal."""
+    """Collects a program's output to its terminal."""
 
     def __init__(self, read: Any) -> None:
         self._read = read
@@ -41,7 +41,7 @@ def kill(server: ServingProcess) -> None:
 
 
 def test_cl9_commands_that_follow_wait_an_outage_out_and_say_so(tmp_path: Path) -> None:
-    """Killed and started again, on other ports."""
+    """Killed and restarted, on other ports."""
     with ExitStack() as stack:
         server = stack.enter_context(start_server(tmp_path))
         server.until_ready()

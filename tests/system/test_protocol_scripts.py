@@ -1,4 +1,4 @@
-"""The scripts about the protocol, started as a person starts them."""
+"""The protocol's scripts, started as a person starts them."""
 
 from __future__ import annotations
 

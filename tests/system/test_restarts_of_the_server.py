@@ -1,4 +1,4 @@
-"""The server is killed, and stopped in order, in the middle of streams: clients that resume lose and repeat nothing."""
+"""The server is killed, or stopped in order, in the middle of streams: clients that resume lose and repeat nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LAST = "the last one"
 
 @define
 class Traffic:
-    """A stream of events that goes on and on, and who follows it."""
+    """An endless stream of events, and its subscribers."""
 
     maker: Client
     witness: Witness
@@ -45,12 +45,12 @@ class Traffic:
     making: list[trio.CancelScope]
 
     async def more(self) -> None:
-        """Wait until events have come to both since now."""
+        """Wait until both subscribers have received further events."""
         for seen in (self.witness.seen, self.plain.seen):
             await seen.until_seen(events=len(seen.seqs) + EVENTS_BETWEEN_KILLS)
 
     async def is_complete(self) -> None:
-        """End the making, wait until all is told, and see that nothing is missing and nothing came twice."""
+        """Stop the producer, wait for all events, and assert that nothing is missing or repeated."""
         for scope in self.making:
             scope.cancel()
         await self.maker.ask(TaskCreate(title=LAST))
@@ -58,14 +58,14 @@ class Traffic:
             await seen.until_seen(title=LAST)
             assert seen.reasons(self.acknowledged) == []
         assert self.plain.faults == []
-        # One of them may have been told already of what was under way when the making ended.
+        # One of them may already have received events in flight when the producer stopped.
         both = min(len(self.witness.seen.seqs), len(self.plain.seen.seqs))
         assert self.witness.seen.event_ids[:both] == self.plain.seen.event_ids[:both]
 
 
 @asynccontextmanager
 async def traffic(server: RestartingServer) -> AsyncIterator[Traffic]:
-    """Tasks are made by one client and followed by two others, all of the same client id."""
+    """Run one client that creates tasks and two that receive the events, all of the same client id."""
     witness, plain = Witness(), PlainWitness(server.websocket_url)
     acknowledged: dict[str, list[str]] = {name: [] for name in MAKERS}
     with trio.fail_after(60):
@@ -125,7 +125,7 @@ async def test_p16_a_server_that_is_told_to_stop_says_so_and_nothing_is_missing_
             asker.generate(Generate(prompt="count to 40")) as answer,
             trio.open_nursery() as nursery,
         ):
-            # While it is given, the server drains: that is long enough to be looked at.
+            # The server drains meanwhile: long enough to observe it.
             begun = await anext(answer)
             assert (await rest.get("/health/ready")).status_code == 200
             statuses: list[int] = []
@@ -152,7 +152,7 @@ async def test_p16_a_server_that_is_told_to_stop_says_so_and_nothing_is_missing_
 
 
 async def test_p4_a_detached_generation_goes_on_after_a_kill_9_of_the_server(tmp_path: Path) -> None:
-    """What had come before is not told again; the rest is that of the undisturbed answer."""
+    """Events that had arrived are not repeated; the rest equals the undisturbed answer."""
     with trio.fail_after(60):
         async with (
             restarting_server(tmp_path, LEANVIBE_MOCK_STEP_SECONDS="0.02") as server,

@@ -1,4 +1,4 @@
-"""The real program: a server process, questions to it, and what becomes of both when processes die."""
+"""The real program: a server process, questions to it, and the effects on either when a process dies."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_status_shows_the_server_and_its_engine(tmp_path: Path) -> None:
         assert done.returncode == 0
         for word in ("mock", str(server.process.pid), server.about["websocket_url"], "no model is loaded"):
             assert word in done.stdout
-        # A proxy for the world is none for this machine.
+        # A proxy for the Internet must not be used for this machine.
         done = server.run("status", "--json", http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
         assert done.returncode == 0, done.stderr
         health = json.loads(done.stdout)
@@ -144,7 +144,7 @@ def test_a_trace_shows_what_a_question_sends_and_stops_itself(tmp_path: Path) ->
             assert tracing.stdout is not None
             assert "tracing" in tracing.stdout.readline()
             assert server.run("ask", TEST_QUESTION).returncode == 0
-            # What looks at the engine sends to it too, before the question and after it.
+            # Status queries use the engine too, before the question and after it.
             lines = []
             while not lines or lines[-1]["message_type"] != "StartGeneration":
                 lines.append(json.loads(tracing.stdout.readline()))
@@ -212,7 +212,7 @@ def test_a_killed_server_leaves_no_worker(tmp_path: Path) -> None:
         server.process.kill()
         server.process.wait(10)
         wait_for(lambda: not is_alive(worker), seconds=5, what="the worker gone")
-        # What it left behind is no server, and does not keep the next one from starting.
+        # Its leftovers are no server, and do not keep the next one from starting.
         assert (tmp_path / "server.json").exists()
         assert leanvibe(tmp_path, "status").returncode == 3
     with start_server(tmp_path) as server:
@@ -327,7 +327,7 @@ def test_te45_a_command_is_imported_without_collections_and_runs_with_them() -> 
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     seen, is_on = done.stdout.split()
-    # One when they are on again, which begins and ends.
+    # One once they are enabled again, which begins and ends.
     assert (int(seen) <= 2, is_on) == (True, "True"), seen
 
 

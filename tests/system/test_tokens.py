@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 def created(done: Any) -> dict[str, Any]:
-    """What `token create --json` said."""
+    """Parse the output of `token create --json`."""
     assert done.returncode == 0, done.stderr
     made: dict[str, Any] = json.loads(done.stdout)
     return made
@@ -61,7 +61,7 @@ def test_tokens_are_made_listed_and_revoked_without_a_server_and_with_one(tmp_pa
         assert server.run("token", "revoke", first["token_id"]).stdout == f"revoked {first['token_id']}\n"
         assert status_of(server, "/health", first["token"]) == 401
         assert server.run("token", "revoke", "0" * 12).returncode == 1
-        # This machine's command line needs no telling, also where its token was deleted.
+        # This machine's command line needs no token from the user, even after its own was deleted.
         (tmp_path / "cli-token").unlink()
         done = server.run("ask", "count to 3")
         assert (done.returncode, done.stdout) == (0, count_to(3) + "\n"), done.stderr
@@ -131,7 +131,7 @@ def test_wrong_papers_are_a_plain_message(tmp_path: Path, papers: dict[str, str]
 
 
 def test_no_token_is_in_any_log_line(tmp_path: Path) -> None:
-    """A whole run at the level debug, with every way to show a token, right and wrong."""
+    """A whole run at debug level, with every way to present a token, valid or not."""
     made = created(leanvibe(tmp_path, "token", "create", "--client", "system-test", "--role", "operator", "--json"))
     token = made["token"]
     wrong = token[:-5] + "AAAAA"
