@@ -181,7 +181,7 @@ async def test_ol5_a_client_that_leaves_frees_its_row(tmp_path: Path, is_streame
         ("/api/embed", {"model": "all-minilm", "input": ["x", 3]}, 400, "input[1] must be a string"),
         ("/api/embed", {"model": "all-minilm", "input": 3}, 400, "input must be a string or an array of strings"),
         ("/api/embed", {"model": "all-minilm", "input": "x", "dimensions": 385}, 400, "dimensions must be at most 384"),
-        ("/api/embed", {"model": "all-minilm", "input": ["x"] * 2049}, 400, "input may have 2048 elements"),
+        ("/api/embed", {"model": "all-minilm", "input": ["x"] * 2049}, 400, "input may have at most 2048 elements"),
         ("/api/chat", {"model": "all-minilm", "messages": []}, 400, "model all-minilm-l6-v2 makes embeddings"),
         ("/api/show", {"model": "other"}, 404, "model 'other' not found"),
         ("/api/show", {}, 400, "model"),

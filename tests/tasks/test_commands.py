@@ -142,7 +142,7 @@ def test_a_person_decides_about_a_proposal_once(board: BoardStore) -> None:
     refusal = refuse(
         board, ErrorCode.CONFLICT, "data.decision", "task_decide", task_id=made.id, version=3, decision="rejected"
     )
-    assert "approved before" in refusal.message
+    assert "already approved" in refusal.message
     again = board.update(made, agent_decision={"recommendation": "other", "confidence": 0.9, "requires_approval": True})
     assert again.requires_approval
     assert board.triggers[-1].kind == "approval_needed"

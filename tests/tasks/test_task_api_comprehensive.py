@@ -138,7 +138,7 @@ async def test_limits_are_set_and_kept(engineless_server: RunningServer) -> None
         assert (await http.put("/tasks/me/board", json=limits)).json() == {"testing": 1}
         await made(http, status="testing")
         full = await http.post("/tasks/me", json={"title": "x", "status": "testing"})
-        assert "may have 1 tasks and has 1" in assert_problem(full, 409, "conflict", "body.status")["detail"]
+        assert "may have at most 1 tasks and has 1" in assert_problem(full, 409, "conflict", "body.status")["detail"]
         await made(http, status="testing", force=True)
 
 

@@ -109,7 +109,7 @@ def test_a_full_column_takes_no_more_but_by_force(board: BoardStore) -> None:
         ("task_update", {"task_id": second.id, "version": 1, "status": "in_progress"}),
     ):
         refusal = refuse(board, ErrorCode.CONFLICT, "data.status", kind, **data)
-        assert "in_progress of 'default' may have 1 tasks and has 1" in refusal.message
+        assert "in_progress of 'default' may have at most 1 tasks and has 1" in refusal.message
     # Within the column nothing becomes more, and another project has limits of its own.
     board.move(first)
     board.create(status="in_progress", project="other")

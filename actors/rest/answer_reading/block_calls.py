@@ -39,8 +39,8 @@ class BlockReader:
         return parts
 
     def finish(self, *, is_cut: bool = False, is_forced: bool = False) -> list[Part]:
-        """Return what was held back, after the last text. If the answer ``is_cut``, a last call is returned as far as
-        it goes.
+        """Return what was held back, after the last text. If the answer ``is_cut``, a last call is returned
+        truncated.
         """
         parts: list[Part] = []
         while self._opened:

@@ -94,7 +94,7 @@ class AnswerLines:
                 self._parts.append(part)
 
     def _scores(self) -> dict[str, Any]:
-        """Log-probabilities of the answer's tokens since the last line that had some. Reasoning has none."""
+        """Log-probabilities of the answer's tokens since the last line that had some. They do not cover reasoning."""
         return {} if self._reader is None else _scored(self._head, self._reader.take_said())
 
     def _calls(self) -> Iterator[dict[str, Any]]:

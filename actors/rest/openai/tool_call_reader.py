@@ -1,7 +1,7 @@
 """Parses tool calls from an answer's text as it arrives. No I/O.
 
 The result does not depend on how the text is split: each decision needs only the shortest prefix that settles it.
-Text that resembles a call but is none stays text, so that a client can show it. A call has begun once the answer has
+Text that merely resembles a call stays text, so that a client can show it. A call has begun once the answer has
 named an offered function and opened its arguments; from there on the arguments are passed on as the model writes
 them. The engine constrains them to JSON (`actors/inference/free_calls.py`), so they are valid JSON, or a prefix of it
 if the answer was truncated.
