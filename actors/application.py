@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from actors.access import spec as access
 from actors.assistant import spec as assistant
+from actors.cluster import spec as cluster
+from actors.cluster.configuration import cluster_configuration
 from actors.connections import spec as connections
 from actors.database_operations import COMMAND_MEMORY_SECONDS, OPERATIONS, PRUNERS, QUERIES, event_log, trigger_hook
 from actors.inference import spec as inference
@@ -34,6 +36,7 @@ from actors.service_manager import spec as service_manager
 from actors.service_manager.notify_socket import NotifySocket
 from actors.settings import Settings
 from actors.storage import spec as storage
+from actors.storage.database import database_url
 from actors.tasks import spec as tasks
 from actors.tracing import spec as tracing
 from actors.tracing.endpoint import export_settings
@@ -80,6 +83,7 @@ def make_tree(
     of_inference = InferenceMetrics(registry)
     of_encoder = EncoderMetrics(registry)
     requests = RequestLog()
+    of_cluster = cluster_configuration(settings, database_url(settings.database, settings.data_dir))
     return SupervisorSpec(
         children=(
             *tracing.spec(settings, export, tracer),
@@ -96,8 +100,10 @@ def make_tree(
                 hook=trigger_hook(settings.push_hold_seconds),
                 address=about.rest_url,
                 read_only=read_only,
+                node=None if of_cluster is None else of_cluster.node,
             ),
-            access.spec(settings, to),
+            *cluster.spec(of_cluster, to, version=VERSION, model=about.model, address=about.rest_url),
+            access.spec(settings, to, node=None if of_cluster is None else of_cluster.node),
             inference.spec(
                 system,
                 settings,

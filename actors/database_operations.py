@@ -12,6 +12,8 @@ from actors.access.store import QUERIES as ACCESS_QUERIES
 from actors.access.store import clients_of_tokens
 from actors.assistant import store as assistant_store
 from actors.assistant import tables as assistant_tables
+from actors.cluster.store import OPERATIONS as CLUSTER_OPERATIONS
+from actors.cluster.store import QUERIES as CLUSTER_QUERIES
 from actors.connections import tables as connection_tables
 from actors.connections.event_log_reader import EventLog
 from actors.connections.store import OPERATIONS as CONNECTIONS_OPERATIONS
@@ -58,6 +60,7 @@ COMMAND_MEMORY_SECONDS = KEPT_MILLISECONDS // 1000
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *LOG_OPERATIONS,
     *ACCESS_OPERATIONS,
+    *CLUSTER_OPERATIONS,
     *CONNECTIONS_OPERATIONS,
     *INFERENCE_OPERATIONS,
     *TASK_OPERATIONS,
@@ -70,6 +73,7 @@ QUERIES: tuple[Query[Any, Any], ...] = (
     FIND_KEPT,
     *LOG_QUERIES,
     *ACCESS_QUERIES,
+    *CLUSTER_QUERIES,
     *CONNECTIONS_QUERIES,
     *INFERENCE_QUERIES,
     *TASK_QUERIES,

@@ -40,11 +40,12 @@ async def storage_service(
     queries: Iterable[Query[Any, Any]] = (),
     hook: TriggerHook | None = None,
     holder: str | None = None,
+    node: str | None = None,
     children: Callable[[ActorSystem, Storage], Iterable[ChildSpec]] = lambda *_: (),
 ) -> AsyncIterator[StorageService]:
     """Run storage for a block, with ``children`` started after it (a service under test)."""
     registry, dispatcher = Probe(), Probe()
-    settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook, holder=holder)
+    settings = WriterSettings(url=url, operations=(*LOG_OPERATIONS, *operations), hook=hook, holder=holder, node=node)
     all_queries = (*LOG_QUERIES, *queries)
 
     def tree(system: ActorSystem) -> SupervisorSpec:
@@ -57,7 +58,7 @@ async def storage_service(
                     id="relay", start=lambda: Relay(system.reference("registry"), system.reference("dispatcher"))
                 ),
                 ChildSpec(id="writer", start=lambda: Writer(settings, relay)),
-                ChildSpec(id="readers", start=lambda: Readers(url, all_queries)),
+                ChildSpec(id="readers", start=lambda: Readers(url, all_queries, node=node)),
                 *children(system, Storage(system.reference("writer"), system.reference("readers"))),
             )
         )

@@ -49,6 +49,8 @@ _log = structlog.get_logger("access")
 LOOK_SECONDS = 0.5
 """Upper bound on how long a connection outlives its token."""
 RELOAD_SECONDS = 1.0
+SHARED_SECONDS = 2.0
+"""In which a node reads what other nodes have changed."""
 KEEP_SECONDS = 5.0
 
 
@@ -79,6 +81,8 @@ class AccessSettings:
     """Accepted in addition to loopback origins."""
     is_loopback_only: bool = True
     """True if only programs on this machine can reach the server."""
+    node: str | None = None
+    """Name of this node of a cluster, whose other nodes change tokens too; None of a server of its own."""
     now_ms: Callable[[], int] = field(default=now_milliseconds)
     """POSIX milliseconds."""
 
@@ -114,6 +118,8 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         await self._load()
         await self._keep_local_token()
         self.context.every(LOOK_SECONDS, CheckTokens())
+        if self._settings.node is not None:
+            self.context.every(SHARED_SECONDS, ReloadTokens())
 
     async def handle(
         self,
@@ -285,8 +291,8 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         """Make the file if tokens are needed and it is missing or stale; remove it if the server has no tokens."""
         if not len(self._book):
             remove_local_token(folder)
-        elif not is_same_token(read_local_token(folder), self._book.local):
-            stored, text = new_local_token(self._settings.now_ms())
+        elif not is_same_token(read_local_token(folder), self._book.local(self._settings.node)):
+            stored, text = new_local_token(self._settings.now_ms(), self._settings.node)
             await self._change(SAVE_TOKEN, stored)
             write_local_token(folder, text)
 
@@ -319,6 +325,9 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         async with self._changing:
             try:
                 await self._load()
+                if self._settings.node is not None:
+                    # Another node may have made the first token, or forgotten all.
+                    await self._keep_local_token()
             except RuntimeFault as error:
                 _log.warning("tokens not read; trying again", error=str(error))
                 self.context.after(RELOAD_SECONDS, ReloadTokens())

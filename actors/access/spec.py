@@ -11,12 +11,13 @@ from runtime import ChildSpec
 __all__ = ["spec"]
 
 
-def spec(settings: Settings, to: References) -> ChildSpec:
+def spec(settings: Settings, to: References, *, node: str | None = None) -> ChildSpec:
     """Child spec of the access actor."""
     of_access = AccessSettings(
         data_folder=settings.data_dir,
         allowed_hosts=frozenset(settings.allowed_hosts),
         allowed_origins=frozenset(settings.allowed_origins),
         is_loopback_only=is_loopback(settings.host),
+        node=node,
     )
     return ChildSpec(id="access", start=lambda: Access(of_access, to.storage))

@@ -48,7 +48,9 @@ def save_token(connection: Connection, token: StoredToken) -> Outcome[str]:
         delete(access_tokens).where((access_tokens.c.revoked_ms < long_ago) | (access_tokens.c.expires_ms < long_ago))
     )
     if token.is_local:
-        connection.execute(delete(access_tokens).where(access_tokens.c.is_local.is_(True)))
+        connection.execute(
+            delete(access_tokens).where(access_tokens.c.is_local.is_(True), access_tokens.c.name == token.name)
+        )
     elif connection.execute(select(func.count()).select_from(access_tokens)).scalar_one() >= MAXIMUM_TOKENS:
         raise CommandRefused(ErrorCode.CONFLICT, f"there are {MAXIMUM_TOKENS} tokens; revoke some")
     connection.execute(

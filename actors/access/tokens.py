@@ -72,12 +72,17 @@ def new_token() -> tuple[str, str]:
     return token_id, f"lv_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
 
 
-def new_local_token(now_ms: int) -> tuple[StoredToken, str]:
+def local_name(node: str | None) -> str:
+    """Name of the command line's token; each node of a cluster has one."""
+    return "this machine's command line" if node is None else f"{node[:45]}'s command line"
+
+
+def new_local_token(now_ms: int, node: str | None = None) -> tuple[StoredToken, str]:
     """Generate the command line's token and its text: every client id, both roles."""
     token_id, text = new_token()
     stored = StoredToken(
         token_id=token_id,
-        name="this machine's command line",
+        name=local_name(node),
         digest=digest_of(text),
         client_ids=None,
         roles=ROLES,
@@ -168,10 +173,16 @@ class TokenStore:
         """Every token, ended ones included."""
         return self._tokens
 
-    @property
-    def local(self) -> StoredToken | None:
+    def local(self, node: str | None = None) -> StoredToken | None:
         """The token of this machine's command line, unless it was revoked."""
-        return next((one for one in self._tokens.values() if one.is_local and one.revoked_ms is None), None)
+        return next(
+            (
+                one
+                for one in self._tokens.values()
+                if one.is_local and one.revoked_ms is None and one.name == local_name(node)
+            ),
+            None,
+        )
 
     def end_of(self, token_id: str, now_ms: int) -> str | None:
         """Return why a token has ended, or None if it is valid."""

@@ -26,7 +26,7 @@ from actors.assistant.turn_rows import (
 from actors.assistant.turn_tree import TurnTree
 from actors.clock import now_milliseconds
 from actors.refusals import CommandRefused
-from actors.storage.messages import LogEvent, Operation, Outcome, Query
+from actors.storage.messages import LogEvent, Operation, Outcome, Query, is_ours
 from protocol.codec import encode, structure, unstructure
 from protocol.commands import Generate, Role
 from protocol.conversations import Change
@@ -337,7 +337,9 @@ def ai_response(
 
 
 def _running(connection: Connection, _: None) -> tuple[RunningAssist, ...]:
-    rows = connection.execute(select(assists).order_by(assists.c.started_ms, assists.c.stream))
+    rows = connection.execute(
+        select(assists).where(is_ours(connection, assists.c.owner)).order_by(assists.c.started_ms, assists.c.stream)
+    )
     return tuple(
         RunningAssist(
             stream=row.stream,

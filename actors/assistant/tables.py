@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, FetchedValue, Index, Integer, MetaData, String, Table, Text
 
 __all__ = ["assists", "conversations", "metadata", "turns"]
 
@@ -76,6 +76,8 @@ assists = Table(
     Column("intent", String(16)),
     # Data to generate the answer again after a restart, as JSON; null if the command was to end with its connection.
     Column("restart", Text),
+    # The node that computes it; null on a server of its own.
+    Column("owner", String(63), server_default=FetchedValue()),
     Column("started_ms", BigInteger, nullable=False),
     Index("assists_by_client", "client_id"),
 )

@@ -43,6 +43,7 @@ _COMMANDS = {
     "service": ("actors.command_line.service", "service", "Run the server at boot."),
     "backup": ("actors.command_line.backup", "backup", "Write everything the server keeps to one file."),
     "restore": ("actors.command_line.backup", "restore", "Put such a file back."),
+    "cluster": ("actors.command_line.cluster", "cluster", "List the nodes of a cluster."),
     "uninstall": ("actors.command_line.uninstall", "uninstall", "Show what is on disk, and remove it."),
     "connect": ("actors.command_line.connect", "connect", "Tell another program to use this server."),
     "man": ("actors.command_line.man", "man", "Print the manual pages, or install them."),

@@ -129,7 +129,7 @@ def _check(settings: Settings) -> None:
 
     A broker is asked whether it can carry a cluster.
     """
-    from actors.command_line.serve_cluster import check_cluster
+    from actors.command_line.serve_cluster import checked_cluster
     from actors.inference.checkpoints.catalogue import find_checkpoint
     from actors.inference.checkpoints.errors import ModelError
     from actors.storage.database import database_url
@@ -138,7 +138,7 @@ def _check(settings: Settings) -> None:
     _tls(settings)
     _check_adapter(settings)
     try:
-        check_cluster(settings, database_url(settings.database, settings.data_dir))
+        checked_cluster(settings, database_url(settings.database, settings.data_dir))
         if settings.engine != "mock":
             found = find_checkpoint(settings.model, settings.cache_dir)
             if not found.is_present and not found.is_embedded:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from actors.access.store import load_tokens
 from actors.command_line.options import fail
 from actors.command_line.printing import print_line
-from actors.command_line.serve_cluster import check_cluster
+from actors.command_line.serve_cluster import checked_cluster, wait_for_name
 from actors.networks import is_loopback
 from actors.settings import Settings
 from actors.storage.backup_before import keeping_backup
@@ -31,9 +31,12 @@ def prepared_database(settings: Settings) -> Iterator[str | None]:
     with contextlib.ExitStack() as held:
         try:
             url = database_url(settings.database, settings.data_dir)
-            check_cluster(settings, url)
+            of_cluster = checked_cluster(settings, url)
+            node = None if of_cluster is None else of_cluster.node
             held.enter_context(holding_file(url, holder, is_guarded=settings.database is None))
-            read_only = _prepare_database(url, holder, settings.data_dir)
+            read_only = _prepare_database(url, holder, settings.data_dir, node)
+            if node is not None:
+                _wait_for_name(url, node)
         except DatabaseUnusable as error:
             fail(str(error))
         except OSError as error:
@@ -42,10 +45,10 @@ def prepared_database(settings: Settings) -> Iterator[str | None]:
         yield read_only
 
 
-def _prepare_database(url: URL, holder: str, data_folder: Path) -> str | None:
+def _prepare_database(url: URL, holder: str, data_folder: Path, node: str | None) -> str | None:
     """Bring it up to date; where the system lets it be read alone, the reason for that, and a warning."""
     try:
-        prepare_database(url, holder, keep=keeping_backup(url, data_folder))
+        prepare_database(url, holder, node=node, keep=keeping_backup(url, data_folder))
         read_only = reason_after_preparing(url)
     except DatabaseUnusable as error:
         read_only = read_only_reason(url, error)
@@ -83,3 +86,11 @@ def _look_into_database(settings: Settings, url: URL, read_only: str | None) -> 
             style="red",
             err=True,
         )
+
+
+def _wait_for_name(url: URL, node: str) -> None:
+    engine = open_engine(url, writes=False)
+    try:
+        wait_for_name(engine, node)
+    finally:
+        engine.dispose()

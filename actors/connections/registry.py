@@ -113,8 +113,9 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
         match message:
             case PublishEvents(events):
                 self._publish(events)
-            case LogsAdvanced():
-                for member in self._members.values():
+            case LogsAdvanced(client_id):
+                members = self._members if client_id is None else self._clients.get(client_id, {})
+                for member in members.values():
                     self._notify(member, ReadLog())
             case ScheduleKeepalive(connection, seconds):
                 if connection in self._members:

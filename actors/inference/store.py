@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from actors.clock import now_milliseconds
 from actors.inference.messages import GenerationCancelled, GenerationDone, GenerationEvent, GenerationFailed
 from actors.inference.tables import generations
-from actors.storage.messages import IdempotencyKey, Operation, Outcome, Query
+from actors.storage.messages import IdempotencyKey, Operation, Outcome, Query, is_ours
 from protocol.codec import encode, structure, unstructure
 from protocol.commands import Generate
 from protocol.errors import ErrorCode
@@ -115,7 +115,10 @@ def _end(connection: Connection, command: EndGeneration) -> Outcome[None]:
 def _stored(connection: Connection, _: None) -> tuple[StoredGeneration, ...]:
     rows = connection.execute(
         select(generations)
-        .where(generations.c.ended_ms.is_(None) | (generations.c.ended_ms > now_milliseconds() - KEPT_MILLISECONDS))
+        .where(
+            (generations.c.ended_ms.is_(None) & is_ours(connection, generations.c.owner))
+            | (generations.c.ended_ms > now_milliseconds() - KEPT_MILLISECONDS)
+        )
         .order_by(generations.c.started_ms, generations.c.stream)
     )
     return tuple(_from_row(row) for row in rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, FetchedValue, Index, MetaData, String, Table, Text
 
 __all__ = ["generations", "metadata"]
 
@@ -28,5 +28,7 @@ generations = Table(
     # Set at its end: the whole text, and the last event as JSON.
     Column("text", Text),
     Column("last", Text),
+    # The node that computes it; null on a server of its own.
+    Column("owner", String(63), server_default=FetchedValue()),
     Index("generations_by_end", "ended_ms"),
 )

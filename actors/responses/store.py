@@ -20,7 +20,7 @@ from actors.refusals import CommandRefused
 from actors.responses.messages import NewResponse, ResponseEnd, ResponseSnapshot
 from actors.responses.stored_request import request_from_text, request_to_text
 from actors.responses.tables import responses
-from actors.storage.messages import FurtherWrite, Operation, Outcome, Query, Trigger
+from actors.storage.messages import FurtherWrite, Operation, Outcome, Query, Trigger, is_ours
 from protocol.commands import Generate
 from protocol.errors import ErrorCode, InvalidField
 
@@ -285,7 +285,9 @@ def _chain(connection: Connection, owned: Owned) -> tuple[ResponseSnapshot, ...]
 
 def _running(connection: Connection, _: None) -> tuple[LeftResponse, ...]:
     rows = connection.execute(
-        select(responses).where(responses.c.ended_ms.is_(None)).order_by(responses.c.created_ms, responses.c.id)
+        select(responses)
+        .where(responses.c.ended_ms.is_(None), is_ours(connection, responses.c.owner))
+        .order_by(responses.c.created_ms, responses.c.id)
     )
     return tuple(
         LeftResponse(

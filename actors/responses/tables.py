@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, FetchedValue, Index, MetaData, String, Table, Text
 
 __all__ = ["metadata", "responses"]
 
@@ -25,6 +25,8 @@ responses = Table(
     Column("response", Text, nullable=False),
     # The request that generates it again after a restart; null once it has ended.
     Column("restart", Text),
+    # The node that computes it; null on a server of its own.
+    Column("owner", String(63), server_default=FetchedValue()),
     Column("ending", Text),
     Column("text", Text),
     Column("logprobs", Text),

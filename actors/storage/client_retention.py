@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable
 from itertools import islice
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, insert, select, update
 
-from actors.storage.log import NOBODY, PRUNE_ROWS
+from actors.storage.log import NOBODY, PRUNE_ROWS, new_seed
 from actors.storage.tables import client_logs
 
 __all__ = ["client_pruner"]
@@ -62,10 +61,14 @@ def _begin_later_logs_after(connection: Connection, head: int) -> None:
     floor = connection.execute(select(client_logs.c.head).where(client_logs.c.client_id == NOBODY)).scalar()
     if floor is None:
         floor = 0
-        connection.execute(insert(client_logs).values(client_id=NOBODY, epoch=secrets.token_hex(16), head=floor))
+        connection.execute(insert(client_logs).values(client_id=NOBODY, epoch=new_seed(None), head=floor))
     if head > floor:
         connection.execute(
             update(client_logs)
             .where(client_logs.c.client_id == NOBODY)
-            .values(epoch=secrets.token_hex(16), head=head + 1)
+            .values(epoch=new_seed(_stored_seed(connection)), head=head + 1)
         )
+
+
+def _stored_seed(connection: Connection) -> str | None:
+    return connection.execute(select(client_logs.c.epoch).where(client_logs.c.client_id == NOBODY)).scalar()

@@ -12,7 +12,7 @@ __all__ = ["COLUMNS", "TABLES"]
 COLUMNS: Mapping[str, str] = {
     "access_tokens": "token_id name digest client_ids roles created_ms expires_ms revoked_ms is_local",
     "acknowledgements": "client_id device_id stream epoch seq time_ms",
-    "assists": "stream client_id domain command_id conversation turn intent restart started_ms",
+    "assists": "stream client_id domain command_id conversation turn intent restart started_ms owner",
     "board_limits": "client_id project status most",
     "client_logs": "client_id epoch head",
     "conversations": (
@@ -21,9 +21,10 @@ COLUMNS: Mapping[str, str] = {
     ),
     "events": "client_id seq type channel priority time_ms data bytes",
     "generations": (
-        "stream client_id device_id command_id digest domain request prompt_tokens started_ms ended_ms text last"
+        "stream client_id device_id command_id digest domain request prompt_tokens started_ms ended_ms text last owner"
     ),
     "idempotency": "client_id device_id command_id digest outcome head time_ms",
+    "nodes": "node incarnation state seen_ms version model address",
     "notification_acknowledgements": "client_id device_id seq time_ms",
     "notification_clients": "client_id last_number preferences",
     "notification_deliveries": (
@@ -36,7 +37,7 @@ COLUMNS: Mapping[str, str] = {
     ),
     "notifications": "notification_id client_id number kind priority title body fields data created_ms read_ms is_digest",
     "responses": (
-        "id client_id domain previous_id conversation_id created_ms ended_ms response restart ending text logprobs bytes"
+        "id client_id domain previous_id conversation_id created_ms ended_ms response restart ending text logprobs bytes owner"
     ),
     "subscriptions": "client_id device_id channels min_priority max_events_per_second batch_ms",
     "task_claims": "client_id from_assignee from_status holder lease task_id until_ms",

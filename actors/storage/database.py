@@ -26,6 +26,8 @@ BUSY_SECONDS = 5.0
 STATEMENT_MILLISECONDS = 4000
 """PostgreSQL cancels a statement before its caller gives up, so that the outcome is known."""
 _NOTICE_CUTS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+_OF_A_NODE = "-c idle_in_transaction_session_timeout=5000 -c leanvibe.node="
+"""A node that stands still in the middle of a transaction lets go of its locks before its lease ends."""
 _NOTICE_CUTS_HERE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 """Each side notices a silently lost peer within half a minute, instead of hours by default."""
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
@@ -63,13 +65,13 @@ def open_engine(
     writes: bool,
     connections: int = 1,
     holder: str | None = None,
-    is_shared: bool = False,
+    node: str | None = None,
     must_exist: bool = False,
 ) -> Engine:
     """An engine whose transactions begin as the plan says; nothing is connected yet.
 
     With a ``holder`` (`holding.holder_name`) each session of PostgreSQL holds the database or is none; for one connection
-    alone. Where it ``is_shared`` other nodes of its cluster hold it too. With ``must_exist`` a missing file is not created.
+    alone. As the ``node`` of a cluster it lets the other nodes hold it too. With ``must_exist`` a missing file is not created.
 
     A writer's transaction takes SQLite's write lock at once (`BEGIN IMMEDIATE`), so that it never has to give up
     in the middle; a reader's sees one state of the database for as long as it lasts.
@@ -77,7 +79,7 @@ def open_engine(
     if url.get_backend_name() == "sqlite":
         engine = _open_sqlite(url, writes=writes, connections=connections, must_exist=must_exist)
     else:
-        engine = _open_postgresql(url, connections=connections, holder=holder, is_shared=is_shared)
+        engine = _open_postgresql(url, connections=connections, holder=holder, node=node)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def keepable(_: Any, __: Any, statement: str, parameters: Any, ___: Any, is_many: bool) -> tuple[str, Any]:
@@ -86,7 +88,7 @@ def open_engine(
     return engine
 
 
-def _open_postgresql(url: URL, *, connections: int, holder: str | None, is_shared: bool) -> Engine:
+def _open_postgresql(url: URL, *, connections: int, holder: str | None, node: str | None) -> Engine:
     try:
         engine = sqlalchemy.create_engine(
             url,
@@ -98,7 +100,8 @@ def _open_postgresql(url: URL, *, connections: int, holder: str | None, is_share
             pool_timeout=BUSY_SECONDS,
             connect_args={
                 "connect_timeout": 5,
-                "options": f"-c statement_timeout={STATEMENT_MILLISECONDS} {_NOTICE_CUTS}",
+                "options": f"-c statement_timeout={STATEMENT_MILLISECONDS} {_NOTICE_CUTS}"
+                + ("" if node is None else f" {_OF_A_NODE}{node}"),
                 **_NOTICE_CUTS_HERE,
                 **({} if holder is None else {"application_name": holder}),
             },
@@ -110,7 +113,7 @@ def _open_postgresql(url: URL, *, connections: int, holder: str | None, is_share
         @event.listens_for(engine, "connect")
         def connected(connection: Any, _: Any) -> None:
             try:
-                hold_session(connection, is_shared=is_shared)
+                hold_session(connection, is_shared=node is not None)
             except BaseException:
                 connection.close()
                 raise

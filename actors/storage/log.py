@@ -15,7 +15,7 @@ from attrs import frozen
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from actors.refusals import CommandRefused
-from actors.storage.messages import LogEvent, LogPage, Operation, Outcome, Query, StoredEvent
+from actors.storage.messages import SHARE_EPOCHS_NAME, LogEvent, LogPage, Operation, Outcome, Query, StoredEvent
 from actors.storage.tables import client_logs, events
 from protocol.codec import encode
 from protocol.errors import ErrorCode
@@ -33,6 +33,7 @@ __all__ = [
     "LogPageQuery",
     "append_events",
     "begin_client",
+    "new_seed",
     "prune_log",
     "read_page",
 ]
@@ -50,6 +51,9 @@ NOBODY = ""
 _THIS_START = secrets.token_hex(16)
 """The part that is never on disk. A database restored from a copy is served by a new run of the server, and must not reuse an
 epoch under which events were published that the copy does not have."""
+
+_SHARED = "shared-"
+"""Beginning of a seed that nodes of a cluster share."""
 
 # Made once: a statement that is built anew for each write costs more than running it.
 _ADVANCE = (
@@ -172,7 +176,27 @@ def _stored_epoch(connection: Connection, client_id: str) -> str | None:
 
 def _epoch_to_be(seed: str, client_id: str) -> str:
     """Derive the epoch of a log that has not begun: stable within a database and a run of the server, different otherwise."""
-    return hashlib.blake2b(client_id.encode(), key=(seed + _THIS_START).encode(), digest_size=8).hexdigest()
+    key = seed if seed.startswith(_SHARED) else seed + _THIS_START
+    return hashlib.blake2b(client_id.encode(), key=key.encode(), digest_size=8).hexdigest()
+
+
+def new_seed(seed: str | None) -> str:
+    """Draw the database's part of epochs, in the form that the one before had."""
+    return _SHARED + secrets.token_hex(12) if seed is not None and seed.startswith(_SHARED) else secrets.token_hex(16)
+
+
+def _share_epochs(connection: Connection, is_first: bool) -> Outcome[None]:
+    """Let all nodes derive the same epochs, from the database alone: drawn again by the node that ``is_first``.
+
+    So a database that was restored from a copy, which no node survives, still reports no epoch of before.
+    """
+    seed = _stored_epoch(connection, NOBODY)
+    shared = _SHARED + secrets.token_hex(12)
+    if seed is None:
+        connection.execute(insert(client_logs).values(client_id=NOBODY, epoch=shared, head=0))
+    elif is_first or not seed.startswith(_SHARED):
+        connection.execute(update(client_logs).where(client_logs.c.client_id == NOBODY).values(epoch=shared))
+    return Outcome(value=None)
 
 
 def read_page(connection: Connection, wanted: LogPageQuery) -> LogPage:
@@ -239,5 +263,7 @@ OPEN_LOG: Operation[str, str] = Operation("open_log", _open_log, str)
 """Returns the epoch of a client's log. The command is the client id."""
 LOG_PAGE: Query[LogPageQuery, LogPage] = Query("log_page", read_page)
 
-LOG_OPERATIONS = (OPEN_LOG,)
+SHARE_EPOCHS: Operation[bool, None] = Operation(SHARE_EPOCHS_NAME, _share_epochs, None)
+
+LOG_OPERATIONS = (OPEN_LOG, SHARE_EPOCHS)
 LOG_QUERIES = (LOG_PAGE,)

@@ -15,12 +15,15 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 from sqlalchemy import Connection
 
+from actors.storage.ownership import LEASE_MILLISECONDS, is_ours
 from actors.storage.tables import client_logs, events
 from actors.tracing.tracer import Tracer
 from protocol.events import Priority
 from runtime import ActorRef, Request
 
 __all__ = [
+    "LEASE_MILLISECONDS",
+    "SHARE_EPOCHS_NAME",
     "CommitPublished",
     "Committed",
     "DescribeStorage",
@@ -43,11 +46,14 @@ __all__ = [
     "TriggersCommitted",
     "client_logs",
     "events",
+    "is_ours",
 ]
 
 Command = TypeVar("Command")
 Reply = TypeVar("Reply")
 
+SHARE_EPOCHS_NAME = "share_epochs"
+"""Further write of a node that joins its cluster: epochs of logs that have not begun are the same at every node."""
 TRANSACT_SECONDS = 5.0
 READ_SECONDS = 5.0
 
@@ -223,6 +229,9 @@ class PublishEvents:
 @frozen
 class LogsAdvanced:
     """Sent by the relay to the connection registry: events may have been missed, so each connection must read its log."""
+
+    client_id: str | None = None
+    """Of this client alone; None of all."""
 
 
 @frozen(kw_only=True)

@@ -31,9 +31,12 @@ class Readers(Actor[Read | ReadAgain]):
 
     mailbox = reject(WAITING_READS)
 
-    def __init__(self, url: URL, queries: Iterable[Query[Any, Any]], *, read_only: bool = False) -> None:
+    def __init__(
+        self, url: URL, queries: Iterable[Query[Any, Any]], *, read_only: bool = False, node: str | None = None
+    ) -> None:
         """``read_only``: the file has no writer while this actor lives."""
         self._read_only = read_only
+        self._node = node
         self._url = url
         self._queries: dict[str, Query[Any, Any]] = {}
         for one in queries:
@@ -49,7 +52,9 @@ class Readers(Actor[Read | ReadAgain]):
         if self._read_only:
             self._engine = open_for_reading(self._url, connections=READER_THREADS)
         else:
-            self._engine = open_engine(self._url, writes=False, connections=READER_THREADS, must_exist=True)
+            self._engine = open_engine(
+                self._url, writes=False, connections=READER_THREADS, node=self._node, must_exist=True
+            )
         self.context.spawn(dispose_at_end, self._engine, self._threads)
 
     async def handle(self, message: Read | ReadAgain) -> None:

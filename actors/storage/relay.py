@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from attrs import frozen
 
+from actors.cluster.messages import LOG_TOPIC, Announce
 from actors.storage.messages import CommitPublished, LogsAdvanced, PublishEvents, StoredEvent, TriggersCommitted
 from runtime import Actor, ActorRef, SendFault, Timer, reject
 
@@ -26,11 +27,18 @@ class Relay(Actor[CommitPublished | TryAgain]):
     mailbox = reject(4096)
 
     def __init__(
-        self, registry: ActorRef[PublishEvents | LogsAdvanced], dispatcher: ActorRef[TriggersCommitted]
+        self,
+        registry: ActorRef[PublishEvents | LogsAdvanced],
+        dispatcher: ActorRef[TriggersCommitted],
+        announcer: ActorRef[Announce] | None = None,
     ) -> None:
-        """``dispatcher`` is woken after commits that may deserve a notification; it also polls."""
+        """``dispatcher`` is woken after commits that may deserve a notification; it also polls.
+
+        In a cluster the ``announcer`` tells the other nodes whose log has grown; they also look for themselves.
+        """
         self._registry = registry
         self._dispatcher = dispatcher
+        self._announcer = announcer
         self._has_gap = True
         self._retry: Timer | None = None
         self._published = 0
@@ -47,12 +55,18 @@ class Relay(Actor[CommitPublished | TryAgain]):
             case CommitPublished(events, has_triggers, has_gap):
                 self._has_gap = self._has_gap or has_gap
                 self._publish(events)
+                self._announce(events)
                 if has_triggers:
                     self._wake_dispatcher()
 
     def snapshot(self) -> dict[str, object]:
         """Number of events published."""
         return {"published": self._published, "has_gap": self._has_gap}
+
+    def _announce(self, events: tuple[StoredEvent, ...]) -> None:
+        if self._announcer is not None and self._announcer.is_running:
+            for client_id in {one.client_id for one in events}:
+                self._announcer.tell_nowait(Announce(LOG_TOPIC, client_id))
 
     def _publish(self, events: tuple[StoredEvent, ...]) -> None:
         if not self._tell(events):

@@ -29,7 +29,7 @@ __all__ = [
     "stored_revision",
 ]
 
-NEWEST_REVISION = "0011"
+NEWEST_REVISION = "0012"
 """What this version of the program writes; a test compares it with the migrations."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_KEY = LOCK_KEY + 1
@@ -46,25 +46,25 @@ def prepare_database(
     url: URL,
     holder: str | None = None,
     *,
-    is_shared: bool = False,
+    node: str | None = None,
     keep: Callable[[str], AbstractContextManager[None]] | None = None,
 ) -> str:
     """Create the database or migrate it; returns the revision it had (empty for a new one).
 
     A file is copied to `NAME.before-REVISION` first; for another kind of database, ``keep`` is given the revision and
     surrounds the migration. Raises `SchemaTooNew`, `DatabaseUnusable`, and for a ``holder`` `DatabaseHeld` where another
-    server uses a database of PostgreSQL. Where it ``is_shared`` by the nodes of a cluster, one of them migrates while
-    others wait. Blocking.
+    server uses a database of PostgreSQL. Of the ``node``s of a cluster one migrates while others
+    wait. Blocking.
     """
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         assert url.database is not None
         _make_file(Path(url.database))
-    engine = open_engine(url, writes=True, holder=holder, is_shared=is_shared)
+    engine = open_engine(url, writes=True, holder=holder, node=node)
     try:
         with engine.connect() as connection:
             # For writing from the first statement on: nobody commits between a copy and what follows it.
             with connection.begin():
-                if is_shared:
+                if node is not None:
                     connection.execute(text(f"SET LOCAL statement_timeout = {MIGRATION_SECONDS * 1000}"))
                     connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_KEY})"))
                 had = stored_revision(connection)

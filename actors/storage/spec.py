@@ -32,6 +32,7 @@ def spec(
     hook: TriggerHook,
     address: str,
     read_only: str | None,
+    node: str | None = None,
 ) -> ChildSpec:
     """The one writer, the readers, and the relay that tells others of what was committed.
 
@@ -46,9 +47,11 @@ def spec(
         hook=hook,
         pruners=pruners,
         holder=holder_name(address),
+        node=node,
     )
     mode = ReadOnlyStorage(read_only)
     relay = system.reference("storage/relay")
+    announcer = None if node is None else system.reference("cluster/announcer")
 
     def writer() -> Writer | WriterInWaiting:
         if mode.reason is None:
@@ -59,9 +62,11 @@ def spec(
         id="storage",
         start=SupervisorSpec(
             children=(
-                ChildSpec(id="relay", start=lambda: Relay(to.connection_registry, to.notifications)),
+                ChildSpec(id="relay", start=lambda: Relay(to.connection_registry, to.notifications, announcer)),
                 ChildSpec(id="writer", start=writer),
-                ChildSpec(id="readers", start=lambda: Readers(url, queries, read_only=mode.reason is not None)),
+                ChildSpec(
+                    id="readers", start=lambda: Readers(url, queries, read_only=mode.reason is not None, node=node)
+                ),
             ),
         ),
     )

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from actors.clock import now_milliseconds
+from actors.storage.client_locks import lock_clients
 from actors.storage.clocks import KeyClock
 from actors.storage.guard import broken_by
 from actors.storage.idempotency import find_outcome, keep_outcome
@@ -48,13 +49,18 @@ def carry_out_batch(
     *,
     key_clock: KeyClock,
     now_ms: Callable[[], int] = now_milliseconds,
+    is_shared: bool = False,
 ) -> BatchResult:
     """Run the writes in order and commit. Blocking.
+
+    ``is_shared`` says that other nodes of a cluster write to the database too.
 
     Raises `SQLAlchemyError` if the transaction failed, in which case nothing was committed.
     """
     result = BatchResult([], [])
     with engine.connect() as connection, connection.begin() as transaction:
+        if is_shared:
+            lock_clients(connection, {one.client_id for one in batch})
         for one in batch:
             # Alone it needs no savepoint: what undoes the transaction undoes it.
             extent = connection.begin_nested() if len(batch) > 1 else transaction

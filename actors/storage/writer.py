@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from actors.refusals import CommandRefused
+from actors.storage.client_locks import lock_everything
 from actors.storage.clocks import KeyClock, RetentionClock
 from actors.storage.database import dispose_at_end, open_engine
 from actors.storage.guard import DatabaseGuard, broken_by, was_written
@@ -74,8 +75,8 @@ class WriterSettings:
     """Outlives the writer."""
     holder: str | None = None
     """What this server is called to another one that wants the database; without, it holds none of PostgreSQL."""
-    is_shared: bool = False
-    """Other nodes of a cluster write to the same database."""
+    node: str | None = None
+    """Name among the nodes of a cluster, which write to the same database; None of a server of its own."""
 
 
 class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]):
@@ -107,7 +108,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
             self._settings.url,
             writes=True,
             holder=self._settings.holder,
-            is_shared=self._settings.is_shared,
+            node=self._settings.node,
             must_exist=True,
         )
         self._guard.follow(self._engine)
@@ -223,7 +224,12 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         self._writing = len(batch)
         try:
             result: BatchResult = await trio.to_thread.run_sync(
-                partial(_carry_out_watched, self._guard, key_clock=self._settings.key_clock),
+                partial(
+                    _carry_out_watched,
+                    self._guard,
+                    key_clock=self._settings.key_clock,
+                    is_shared=self._settings.node is not None,
+                ),
                 self._engine,
                 self._operations,
                 self._settings.hook,
@@ -324,7 +330,11 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
             for _ in range(PRUNE_ROUNDS):
                 try:
                     gone = await trio.to_thread.run_sync(
-                        _prune_once, self._engine, pruner, self._settings.retention_clock, limiter=self._thread
+                        partial(_prune_once, is_shared=self._settings.node is not None),
+                        self._engine,
+                        pruner,
+                        self._settings.retention_clock,
+                        limiter=self._thread,
                     )
                 except SQLAlchemyError as error:
                     self._note_problem(error)
@@ -348,13 +358,17 @@ def _perhaps_written() -> CommandRefused:
     return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=2000)
 
 
-def _carry_out_watched(guard: DatabaseGuard, *batch: Any, key_clock: KeyClock) -> BatchResult:
+def _carry_out_watched(guard: DatabaseGuard, *batch: Any, key_clock: KeyClock, is_shared: bool) -> BatchResult:
     with guard.watched():
-        return carry_out_batch(*batch, key_clock=key_clock)
+        return carry_out_batch(*batch, key_clock=key_clock, is_shared=is_shared)
 
 
-def _prune_once(engine: Engine, pruner: Callable[[Connection, int], int], clock: RetentionClock) -> int:
+def _prune_once(
+    engine: Engine, pruner: Callable[[Connection, int], int], clock: RetentionClock, *, is_shared: bool
+) -> int:
     with engine.connect() as connection, connection.begin():
+        if is_shared:
+            lock_everything(connection)
         return pruner(connection, clock.now_ms(connection))
 
 

@@ -83,7 +83,7 @@ def test_a_token_of_a_user_is_none_of_an_operator() -> None:
 def test_the_local_token_opens_every_client_id() -> None:
     stored, text = new_local_token(NOW_MS)
     book = TokenStore((stored,))
-    assert book.local == stored
+    assert book.local() == stored
     assert book.identity(text, "anybody", NOW_MS).client_id == "anybody"
     assert book.identity(text, None, NOW_MS).client_id == "local"
 

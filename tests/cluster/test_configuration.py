@@ -42,11 +42,11 @@ def test_cb1_a_server_without_a_broker_is_in_no_cluster_and_imports_nothing_of_o
     assert configured(tmp_path, database=None) is None
     program = (
         "import sys; from pathlib import Path; from actors.application import Listening, make_tree\n"
-        "from actors.command_line.serve_cluster import check_cluster\n"
+        "from actors.command_line.serve_cluster import checked_cluster\n"
         "from actors.settings import Settings; from actors.storage.database import database_url\n"
         "from actors.inspection.server_file import ServerFile; from runtime import ActorSystem; import socket\n"
         "settings = Settings(data_dir=Path(sys.argv[1]), engine='mock')\n"
-        "check_cluster(settings, database_url(None, settings.data_dir))\n"
+        "checked_cluster(settings, database_url(None, settings.data_dir))\n"
         "about = ServerFile(pid=1, started_at='', rest_url='', websocket_url='', inspection_socket='', engine='mock',\n"
         "    model='mock', model_folder=None, certificate=None)\n"
         "tree = make_tree(ActorSystem(), settings, None, Listening(socket.socket(), socket.socket()), about)\n"
@@ -190,7 +190,7 @@ def test_cb3_serve_and_its_check_end_with_the_sentence(tmp_path: Path, key: Path
 
 @pytest.mark.integration
 def test_cb4_nodes_share_a_database_and_keep_out_a_server_that_is_none(postgresql_database: URL) -> None:
-    nodes = [open_engine(postgresql_database, writes=True, holder=f"node {n}", is_shared=True) for n in (1, 2)]
+    nodes = [open_engine(postgresql_database, writes=True, holder=f"node {n}", node=f"n{n}") for n in (1, 2)]
     alone = open_engine(postgresql_database, writes=True, holder="alone")
     try:
         with (
