@@ -37,7 +37,7 @@ from actors.access.store import FORGET_TOKENS, LOAD_TOKENS, REVOKE_TOKEN, SAVE_T
 from actors.access.token_offers import OFFER_SECONDS, TokenOffers
 from actors.access.tokens import TokenStore, checked_token, describe, is_same_token, new_local_token
 from actors.clock import now_milliseconds
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Operation, Storage
 from protocol.errors import ErrorCode
 from runtime import Actor, ActorRef, Down, RuntimeFault, reject
@@ -261,7 +261,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
 
     async def _forget(self) -> int:
         if not self._settings.is_loopback_only:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT, "the server listens to other machines; without tokens it may not, so revoke them"
             )
         async with self._changing:
@@ -279,7 +279,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         """Bring the command line's token up to date, retrying until the disk accepts it."""
         try:
             await self._see_to_local_token(self._settings.data_folder)
-        except (OSError, CommandRefused, RuntimeFault) as error:
+        except (OSError, CommandError, RuntimeFault) as error:
             problem = error.strerror if isinstance(error, OSError) else str(error)
             _log.error("the command line's token cannot be kept", error=problem)
             self.context.note_problem(f"the command line has no token: {problem}")

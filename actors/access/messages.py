@@ -152,7 +152,7 @@ class MadeToken:
 
 @frozen(kw_only=True)
 class CreateToken(Request[MadeToken]):
-    """Make a token. Refused with `CommandRefused`, naming the field."""
+    """Make a token. Refused with `CommandError`, naming the field."""
 
     client_ids: tuple[str, ...]
     """At least one."""
@@ -180,7 +180,7 @@ class OfferToken(Request[TokenOffer]):
 
 @frozen
 class TakeOfferedToken(Request[MadeToken]):
-    """Show a code. Refused with `CommandRefused` where it was used, is too old or never was, and after many wrong ones."""
+    """Show a code. Refused with `CommandError` where it was used, is too old or never was, and after many wrong ones."""
 
     code: str = field(repr=False)
 
@@ -192,7 +192,7 @@ class ListTokens(Request[tuple[TokenDescription, ...]]):
 
 @frozen
 class RevokeToken(Request[TokenDescription]):
-    """Revoke a token and close its connections. Refused with `CommandRefused` if the id is unknown."""
+    """Revoke a token and close its connections. Refused with `CommandError` if the id is unknown."""
 
     token_id: str
 
@@ -201,7 +201,7 @@ class RevokeToken(Request[TokenDescription]):
 class ForgetTokens(Request[int]):
     """Delete every token, so that programs on this machine need none. Answers with the number deleted.
 
-    Refused with `CommandRefused` while the server listens to other machines.
+    Refused with `CommandError` while the server listens to other machines.
     """
 
 

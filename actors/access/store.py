@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from actors.access.tables import access_tokens
 from actors.access.tokens import StoredToken
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.errors import ErrorCode
 
@@ -52,7 +52,7 @@ def save_token(connection: Connection, token: StoredToken) -> Outcome[str]:
             delete(access_tokens).where(access_tokens.c.is_local.is_(True), access_tokens.c.name == token.name)
         )
     elif connection.execute(select(func.count()).select_from(access_tokens)).scalar_one() >= MAXIMUM_TOKENS:
-        raise CommandRefused(ErrorCode.CONFLICT, f"there are {MAXIMUM_TOKENS} tokens; revoke some")
+        raise CommandError(ErrorCode.CONFLICT, f"there are {MAXIMUM_TOKENS} tokens; revoke some")
     connection.execute(
         insert(access_tokens).values(
             token_id=token.token_id,
@@ -81,7 +81,7 @@ def revoke_token(connection: Connection, command: RevokeStored) -> Outcome[str]:
         select(access_tokens.c.revoked_ms).where(access_tokens.c.token_id == command.token_id)
     ).first()
     if row is None:
-        raise CommandRefused(ErrorCode.NOT_FOUND, "there is no such token", field="token_id")
+        raise CommandError(ErrorCode.NOT_FOUND, "there is no such token", field="token_id")
     if row.revoked_ms is None:
         connection.execute(
             update(access_tokens).where(access_tokens.c.token_id == command.token_id).values(revoked_ms=command.time_ms)

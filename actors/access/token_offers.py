@@ -13,7 +13,7 @@ from collections import deque
 from attrs import field, frozen
 
 from actors.access.messages import CreateToken
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.errors import ErrorCode
 
 __all__ = ["OFFER_SECONDS", "TokenOffers"]
@@ -56,10 +56,10 @@ class TokenOffers:
         return code
 
     def take(self, code: str, now: float) -> CreateToken:
-        """The token that this code makes; the code is gone then. Raises `CommandRefused`."""
+        """The token that this code makes; the code is gone then. Raises `CommandError`."""
         if len(self._wrong) == WRONG_CODES and self._wrong[0] > now - WRONG_SECONDS:
             wait_ms = round(1000 * (self._wrong[0] + WRONG_SECONDS - now))
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.RATE_LIMITED, "too many codes were wrong; try again in a minute", retry_after_ms=wait_ms
             )
         self._forget_old(now)
@@ -68,7 +68,7 @@ class TokenOffers:
         found = [one for one in self._offers if hmac.compare_digest(one.digest, digest)]
         if not found:
             self._wrong.append(now)
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.UNAUTHORIZED,
                 "this link was used, is too old, or the server was started again since; "
                 "`leanvibe token create --client NAME --open` makes another",

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.access.messages import LOCAL_CLIENT, ROLES, AuthenticationError, CreateToken, Identity, TokenDescription
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.errors import ErrorCode
 from protocol.validation import is_client_name
 
@@ -93,7 +93,7 @@ def new_local_token(now_ms: int, node: str | None = None) -> tuple[StoredToken, 
 
 
 def checked_token(wanted: CreateToken, now_ms: int) -> tuple[StoredToken, str]:
-    """Validate a request and generate its token and text. Raises `CommandRefused`, naming the field."""
+    """Validate a request and generate its token and text. Raises `CommandError`, naming the field."""
     ids = tuple(dict.fromkeys(wanted.client_ids))
     if not 1 <= len(ids) <= MAXIMUM_CLIENT_IDS:
         raise _wrong("client_ids", f"must have 1 to {MAXIMUM_CLIENT_IDS} entries, not {len(ids)}")
@@ -120,8 +120,8 @@ def checked_token(wanted: CreateToken, now_ms: int) -> tuple[StoredToken, str]:
     return stored, text
 
 
-def _wrong(field_name: str, problem: str) -> CommandRefused:
-    return CommandRefused(ErrorCode.INVALID_FIELD, f"{field_name} {problem}", field=field_name)
+def _wrong(field_name: str, problem: str) -> CommandError:
+    return CommandError(ErrorCode.INVALID_FIELD, f"{field_name} {problem}", field=field_name)
 
 
 def digest_of(token: str) -> str:

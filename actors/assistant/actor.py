@@ -59,6 +59,7 @@ from actors.assistant.messages import (
     TurnAnswer,
 )
 from actors.assistant.rejected_commands import RejectedCommands
+from actors.errors import CommandError, error_from_fault
 from actors.inference.messages import (
     CancelGeneration,
     GenerationEnded,
@@ -69,7 +70,6 @@ from actors.inference.messages import (
     MeasurePrompt,
     StartGeneration,
 )
-from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import IdempotencyKey, Operation, Query, Storage
 from actors.tracing.trace_context import within
 from protocol.commands import Assist, Generate, OnDisconnect
@@ -235,7 +235,7 @@ class Assistant(Actor[AssistantMessage]):
         ended = running.ended
         assert ended is not None
         if ended.done is None:
-            raise CommandRefused(ended.code or ErrorCode.UNAVAILABLE, ended.message or "the answer was cancelled")
+            raise CommandError(ended.code or ErrorCode.UNAVAILABLE, ended.message or "the answer was cancelled")
         return TurnAnswer(text=ended.text, done=ended.done, fields=plan.rule()(ended.text, ended.done))
 
     async def _fit(
@@ -267,7 +267,7 @@ class Assistant(Actor[AssistantMessage]):
                 MeasurePrompt(plan.generate(max_tokens), client_id, caller), timeout=INFERENCE_SECONDS
             )
             if max_tokens is not None and max_tokens >= size.context_tokens:
-                raise CommandRefused(
+                raise CommandError(
                     ErrorCode.CONTEXT_LENGTH_EXCEEDED,
                     f"{max_tokens} tokens were requested for the answer; the model's context here has {size.context_tokens}",
                     field="data.max_tokens",
@@ -276,7 +276,7 @@ class Assistant(Actor[AssistantMessage]):
             if size.prompt_tokens <= room:
                 return plan, window
             plan = shrink(plan, size.prompt_tokens, room, size.context_tokens)
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
             f"the prompt could not be made to fit; the model's context holds {size.context_tokens} tokens",
             field="data.content",
@@ -341,7 +341,7 @@ class Assistant(Actor[AssistantMessage]):
         )
         try:
             await self._storage.transact(BEGIN_ASSIST, begin, client_id=client_id)
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             self._cancel(stream)
             self._forget(stream)
             if key is not None:
@@ -379,7 +379,7 @@ class Assistant(Actor[AssistantMessage]):
                 ),
                 timeout=INFERENCE_SECONDS,
             )
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             # A conflict means that it is still running: only this actor was restarted.
             if refusal.code is not ErrorCode.CONFLICT:
                 self._generation_ended(_lost(one.stream, one.client_id))
@@ -404,7 +404,7 @@ class Assistant(Actor[AssistantMessage]):
             try:
                 await self._storage.transact(END_ASSIST, end, client_id=running.client_id)
                 break
-            except (CommandRefused, AskDeadline, ActorDead, MailboxFull) as error:
+            except (CommandError, AskDeadline, ActorDead, MailboxFull) as error:
                 _log.warning("an answer waits for the database", stream=stream, error=str(error))
                 await trio.sleep(RETRY_SECONDS)
         running.settled.set()
@@ -491,7 +491,7 @@ def _upstream_errors_as_refusals(*, writes: bool) -> Iterator[None]:
     try:
         yield
     except RuntimeFault as fault:
-        refusal = refusal_of(fault, writes=writes)
+        refusal = error_from_fault(fault, writes=writes)
         if refusal is None:
             raise
         raise refusal from None

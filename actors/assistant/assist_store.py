@@ -25,7 +25,7 @@ from actors.assistant.turn_rows import (
 )
 from actors.assistant.turn_tree import TurnTree
 from actors.clock import now_milliseconds
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LogEvent, Operation, Outcome, Query, is_ours
 from protocol.codec import encode, structure, unstructure
 from protocol.commands import Generate, Role
@@ -190,15 +190,15 @@ def _window(connection: Connection, wanted: WindowQuery) -> ConversationWindow:
 
 def _check_parent(tree: TurnTree, parent: int) -> None:
     if not tree.is_place(parent):
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"turn {parent} to continue from does not exist", field="data.parent")
+        raise CommandError(ErrorCode.NOT_FOUND, f"turn {parent} to continue from does not exist", field="data.parent")
 
 
 def _check_answered(tree: TurnTree, number: int) -> None:
     node = tree.nodes.get(number)
     if node is None:
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"turn {number} to answer does not exist", field="data.answers")
+        raise CommandError(ErrorCode.NOT_FOUND, f"turn {number} to answer does not exist", field="data.answers")
     if node.role != Role.USER.value:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.INVALID_FIELD, f"turn {number} is an answer; name the turn before it", field="data.answers"
         )
 
@@ -241,7 +241,7 @@ def _take_turn(connection: Connection, command: BeginAssist) -> int:
         if command.parent is not None:
             _check_parent(tree, command.parent)
         elif row.last_turn != command.expected_last_turn or command.expected_leaf not in (None, row.leaf):
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT,
                 f"conversation {name!r} has changed meanwhile",
                 field="data.conversation",

@@ -11,7 +11,7 @@ from actors.assistant.code_window import CodeWindow, window_around
 from actors.assistant.completion import CompletionRule, Dropped
 from actors.assistant.conversation_rules import AskedTurn, StoredTurn, half_window, history_of
 from actors.assistant.prompts import SYSTEM, language_of, user_text, with_history
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.commands import Assist, Generate, Intent, Role
 from protocol.errors import ErrorCode
 from protocol.validation import text_problem
@@ -101,12 +101,12 @@ def plan_of(
     turns_before: int = 0,
     asked: AskedTurn | None = None,
 ) -> PromptPlan:
-    """Build a plan with everything included. Raises `CommandRefused` for a `generate` that is not a valid turn.
+    """Build a plan with everything included. Raises `CommandError` for a `generate` that is not a valid turn.
 
     Also raises it for an `assist` whose content differs from ``asked``, the turn that it answers again.
     """
     if isinstance(source, Assist) and asked is not None and source.content != asked.content:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.INVALID_FIELD,
             "content must equal that of the turn that is answered again",
             field="data.content",
@@ -125,17 +125,17 @@ def plan_of(
 def _check_turn(generate: Generate) -> None:
     if generate.answers is not None:
         if generate.messages and [one.role for one in generate.messages] != [Role.SYSTEM]:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.INVALID_FIELD,
                 "only a system message may be given when a turn is answered again",
                 field="data.messages",
             )
         return
     if generate.messages is None:
-        raise CommandRefused(ErrorCode.INVALID_FIELD, "a conversation takes messages, not prompt", field="data.prompt")
+        raise CommandError(ErrorCode.INVALID_FIELD, "a conversation takes messages, not prompt", field="data.prompt")
     roles = [one.role for one in generate.messages]
     if roles not in ([Role.USER], [Role.SYSTEM, Role.USER]):
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.INVALID_FIELD,
             "a turn of a conversation is one user message, optionally preceded by a system message; "
             "the server keeps the history",
@@ -146,7 +146,7 @@ def _check_turn(generate: Generate) -> None:
         problem = text_problem(one.content) if one.role is Role.USER or one.content.strip() else None
         if problem is not None:
             at = f"data.messages[{index}].content"
-            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{at} {problem}", field=at)
+            raise CommandError(ErrorCode.INVALID_FIELD, f"{at} {problem}", field=at)
 
 
 def answer_room(context_tokens: int, max_tokens: int | None) -> int:
@@ -157,7 +157,7 @@ def answer_room(context_tokens: int, max_tokens: int | None) -> int:
 def shrink(plan: PromptPlan, prompt_tokens: int, room_tokens: int, context_tokens: int) -> PromptPlan:
     """Return a smaller plan: distant code goes first, then the older half of the turns, then nearby code.
 
-    ``prompt_tokens`` is the current size and ``room_tokens`` the limit. Raises `CommandRefused` with both numbers if nothing more can be left out.
+    ``prompt_tokens`` is the current size and ``room_tokens`` the limit. Raises `CommandError` with both numbers if nothing more can be left out.
     """
     if plan.intent is not None and plan.intent is not Intent.ASK:
         assert isinstance(plan.source, Assist)
@@ -175,7 +175,7 @@ def shrink(plan: PromptPlan, prompt_tokens: int, room_tokens: int, context_token
         kept = half_window(plan.turns)
         return attrs.evolve(plan, turns=kept, turns_before=plan.turns_before + len(plan.turns) - len(kept))
     field_name = "data.content" if isinstance(plan.source, Assist) else "data.messages"
-    raise CommandRefused(
+    raise CommandError(
         ErrorCode.CONTEXT_LENGTH_EXCEEDED,
         f"the prompt has {prompt_tokens} tokens and nothing in it can be left out; the model's context holds "
         f"{context_tokens}, including {context_tokens - room_tokens} for the answer",

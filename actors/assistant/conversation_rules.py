@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.commands import ChatMessage, Role
 from protocol.errors import ErrorCode
 
@@ -96,7 +96,7 @@ def history_of(turns: Sequence[StoredTurn]) -> list[ChatMessage]:
 
 
 def check_capacity(row: Any, held: int, count: int, size: int, field: str) -> None:
-    """Raise `CommandRefused` if a conversation with ``held`` items has no capacity for ``count`` more.
+    """Raise `CommandError` if a conversation with ``held`` items has no capacity for ``count`` more.
 
     A conversation that forgets its oldest turns always has capacity.
     """
@@ -107,4 +107,4 @@ def check_capacity(row: Any, held: int, count: int, size: int, field: str) -> No
             f"this conversation has {held} items and {bytes_before} bytes, and may have at most {MAXIMUM_ITEMS} and {MAXIMUM_ITEM_BYTES}; "
             "start another one"
         )
-        raise CommandRefused(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, field=field)
+        raise CommandError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, field=field)

@@ -13,7 +13,7 @@ from actors.assistant.tables import assists, conversations, turns
 from actors.assistant.turn_rows import changed, choose_leaf, find_conversation, is_conversation, tree_of, turns_of
 from actors.assistant.turn_tree import SAID, TurnTree
 from actors.clock import now_milliseconds
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.codec import encode, wire_time
 from protocol.conversations import (
@@ -217,7 +217,7 @@ def _delete(connection: Connection, owned: Owned) -> Outcome[ConversationDeleted
     wanted: ConversationDelete = owned.data
     row = find_conversation(connection, owned.client_id, wanted.conversation)
     if row.running_command is not None:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT,
             f"conversation {wanted.conversation!r} is being answered",
             field="data.conversation",
@@ -257,7 +257,7 @@ def _choose(connection: Connection, owned: Owned) -> Outcome[Conversation]:
     row = find_conversation(connection, owned.client_id, wanted.conversation)
     tree = tree_of(connection, owned.client_id, wanted.conversation)
     if wanted.turn not in tree.nodes:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.NOT_FOUND, f"conversation {wanted.conversation!r} has no turn {wanted.turn}", field="data.turn"
         )
     if wanted.turn in tree.way_to(row.leaf):

@@ -42,7 +42,7 @@ from actors.assistant.turn_rows import (
     tree_of,
     turns_of,
 )
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LogEvent, Operation, Outcome, Query
 from protocol.conversations import Change
 from protocol.errors import ErrorCode
@@ -51,22 +51,22 @@ __all__ = ["OPERATIONS", "QUERIES", "READS", "WRITES"]
 
 
 def _find(connection: Connection, client_id: str, name: str, field: str = "id") -> Any:
-    """Return its row. Raises `CommandRefused`; deleted conversations, and those of other clients, are reported as
+    """Return its row. Raises `CommandError`; deleted conversations, and those of other clients, are reported as
     missing.
     """
     row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
     if row is None or row.deleted_ms is not None:
         message = f"Conversation with id {name!r} not found."
-        raise CommandRefused(ErrorCode.NOT_FOUND, message, field=field)
+        raise CommandError(ErrorCode.NOT_FOUND, message, field=field)
     return row
 
 
 def _find_unlocked(connection: Connection, client_id: str, name: str, field: str = "conversation_id") -> Any:
-    """Return its row if nothing is being answered in it. Raises `CommandRefused`."""
+    """Return its row if nothing is being answered in it. Raises `CommandError`."""
     row = _find(connection, client_id, name, "id" if field == "conversation_id" else field)
     if row.running_command is not None:
         message = f"Conversation {name!r} is being answered: wait for that response, or cancel it."
-        raise CommandRefused(ErrorCode.CONFLICT, message, field=field)
+        raise CommandError(ErrorCode.CONFLICT, message, field=field)
     return row
 
 
@@ -128,7 +128,7 @@ def _append(
 ) -> list[dict[str, Any]]:
     """Store items after ``parent``, by default the end of the active branch. Returns them with their ids here.
 
-    Extends the active branch if that ended there. Raises `CommandRefused` if they are too many, except without a
+    Extends the active branch if that ended there. Raises `CommandError` if they are too many, except without a
     ``field``: a completed response is always added.
     """
     client_id, name = row.client_id, row.name
@@ -193,7 +193,7 @@ def _find_item(connection: Connection, owned: OwnedItem) -> Any:
     row = connection.execute(select(turns).where(mine, is_it)).first()
     if row is None:
         message = f"Item with id {owned.item_id!r} not found."
-        raise CommandRefused(ErrorCode.NOT_FOUND, message, field="item_id")
+        raise CommandError(ErrorCode.NOT_FOUND, message, field="item_id")
     return row
 
 
@@ -218,9 +218,9 @@ def _list(connection: Connection, wanted: ListItems) -> ItemPage:
                 _find_item(connection, OwnedItem(client_id=row.client_id, id=row.name, item_id=wanted.after)).number
             )
             numbers = numbers[numbers.index(after) + 1 :]
-        except (CommandRefused, ValueError):
+        except (CommandError, ValueError):
             message = "after must be the id of an item of this conversation"
-            raise CommandRefused(ErrorCode.INVALID_FIELD, message, field="after") from None
+            raise CommandError(ErrorCode.INVALID_FIELD, message, field="after") from None
     page = numbers[: wanted.limit]
     rows = connection.execute(select(turns).where(turns_of(row.client_id, row.name), turns.c.number.in_(page))).all()
     items = {one.number: as_item(one) for one in rows}
@@ -241,7 +241,7 @@ def _context(connection: Connection, owned: ReadItemContext) -> ItemConversation
 def _hold(connection: Connection, command: HoldConversation) -> Outcome[bool]:
     row = _find_unlocked(connection, command.client_id, command.id, "body.conversation")
     if row.version != command.version:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT,
             f"Conversation {command.id!r} has changed while this response started; send the request again.",
             field="body.conversation",

@@ -60,7 +60,7 @@ __all__ = [
 class StartTurn(Request[GenerationStarted]):
     """Start to answer `assist`, or `generate` with a conversation, and send the events to ``subscriber``.
 
-    The user's turn is stored when this returns. If refused with `CommandRefused`, nothing is stored.
+    The user's turn is stored when this returns. If refused with `CommandError`, nothing is stored.
     """
 
     client_id: str
@@ -87,7 +87,7 @@ class TurnAnswer:
 
 @frozen(kw_only=True)
 class AnswerTurn(Request[TurnAnswer]):
-    """Answer in one piece. Cancelling the request cancels the answer. Refused with `CommandRefused`."""
+    """Answer in one piece. Cancelling the request cancels the answer. Refused with `CommandError`."""
 
     client_id: str
     data: Assist | Generate = field(repr=False)
@@ -110,7 +110,7 @@ class ListConversations(Request[ConversationPage]):
 
 @frozen(kw_only=True)
 class GetConversation(Request[ConversationTurns]):
-    """Read one conversation with its turns. Refused with `CommandRefused`: `not_found`."""
+    """Read one conversation with its turns. Refused with `CommandError`: `not_found`."""
 
     client_id: str
     device_id: str
@@ -128,7 +128,7 @@ class SearchConversations(Request[ConversationHits]):
 
 @frozen(kw_only=True)
 class DeleteConversation(Request[ConversationDeleted]):
-    """Delete a conversation. Refused with `CommandRefused`: `not_found`, or `conflict` while it is being answered."""
+    """Delete a conversation. Refused with `CommandError`: `not_found`, or `conflict` while it is being answered."""
 
     client_id: str
     device_id: str
@@ -138,7 +138,7 @@ class DeleteConversation(Request[ConversationDeleted]):
 
 @frozen(kw_only=True)
 class ChooseWay(Request[Conversation]):
-    """Select another branch of a conversation. Refused with `CommandRefused`: `not_found`."""
+    """Select another branch of a conversation. Refused with `CommandError`: `not_found`."""
 
     client_id: str
     device_id: str
@@ -187,7 +187,7 @@ class ItemPage:
 class BeginItems(Request[ItemConversation]):
     """Create a conversation that keeps all of its items.
 
-    Refused with `CommandRefused`: `conflict` if the client has too many; then nothing is stored.
+    Refused with `CommandError`: `conflict` if the client has too many; then nothing is stored.
     """
 
     client_id: str
@@ -276,7 +276,7 @@ RELEASE_CONVERSATION = "release_conversation"
 
 @frozen(kw_only=True)
 class HoldConversation:
-    """Reserve a conversation for a response. Refused with `CommandRefused` if it is being answered or has changed."""
+    """Reserve a conversation for a response. Refused with `CommandError` if it is being answered or has changed."""
 
     client_id: str
     id: str

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from attrs import frozen
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import IdempotencyKey
 
 __all__ = ["RejectedCommands"]
@@ -20,7 +20,7 @@ KEPT_COMMANDS = 1024
 @frozen(kw_only=True)
 class _Kept:
     at: float
-    refusal: CommandRefused
+    refusal: CommandError
 
 
 class RejectedCommands:
@@ -29,21 +29,21 @@ class RejectedCommands:
     def __init__(self) -> None:
         self._kept: OrderedDict[IdempotencyKey, _Kept] = OrderedDict()
 
-    def keep(self, key: IdempotencyKey, refusal: CommandRefused, now: float) -> None:
+    def keep(self, key: IdempotencyKey, refusal: CommandError, now: float) -> None:
         """Record a rejection; ``now`` in seconds of a monotonic clock."""
         self._kept[key] = _Kept(at=now, refusal=refusal)
         while len(self._kept) > KEPT_COMMANDS:
             self._kept.popitem(last=False)
 
     def check(self, key: IdempotencyKey, now: float) -> None:
-        """Raise the recorded `CommandRefused` if this command was rejected."""
+        """Raise the recorded `CommandError` if this command was rejected."""
         while self._kept and now - next(iter(self._kept.values())).at > KEPT_SECONDS:
             self._kept.popitem(last=False)
         kept = self._kept.get(key)
         if kept is not None:
             first = kept.refusal
             # A new exception, because one that is raised twice accumulates tracebacks.
-            raise CommandRefused(
+            raise CommandError(
                 first.code,
                 first.message,
                 field=first.field,

@@ -12,7 +12,7 @@ from actors.assistant.conversation_rules import MAXIMUM_CONVERSATIONS
 from actors.assistant.tables import conversations, turns
 from actors.assistant.turn_tree import TurnNode, TurnTree
 from actors.clock import now_milliseconds
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LogEvent
 from protocol.conversations import Change
 from protocol.errors import ErrorCode
@@ -43,18 +43,18 @@ def turns_of(client_id: str, name: str) -> Any:
 
 
 def find_conversation(connection: Connection, client_id: str, name: str) -> Any:
-    """Return its row. Raises `CommandRefused` if it does not exist or was deleted."""
+    """Return its row. Raises `CommandError` if it does not exist or was deleted."""
     row = connection.execute(select(conversations).where(is_conversation(client_id, name))).first()
     if row is None or row.deleted_ms is not None:
         problem = "was deleted" if row is not None else "does not exist"
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"conversation {name!r} {problem}", field="data.conversation")
+        raise CommandError(ErrorCode.NOT_FOUND, f"conversation {name!r} {problem}", field="data.conversation")
     return row
 
 
 def refuse_running(row: Any) -> None:
-    """Raise `CommandRefused` if the conversation is being answered."""
+    """Raise `CommandError` if the conversation is being answered."""
     if row.running_command is not None:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT,
             f"conversation {row.name!r} is being answered; one turn at a time",
             field="data.conversation",
@@ -72,7 +72,7 @@ def make_conversation(
     keeps_all: bool = False,
     field: str | None = "data.conversation",
 ) -> None:
-    """Create an empty conversation. Raises `CommandRefused` about ``field`` if the client has too many."""
+    """Create an empty conversation. Raises `CommandError` about ``field`` if the client has too many."""
     _make_room(connection, client_id, field)
     connection.execute(
         insert(conversations).values(
@@ -107,7 +107,7 @@ def _make_room(connection: Connection, client_id: str, field: str | None) -> Non
         .limit(1)
     ).scalar()
     if oldest is None:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT,
             f"there are {MAXIMUM_CONVERSATIONS} conversations already; delete one first",
             field=field,

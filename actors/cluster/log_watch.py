@@ -7,7 +7,7 @@ from attrs import frozen
 
 from actors.cluster.store import LOG_HEADS
 from actors.connections.messages import ListDevices
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LogsAdvanced, Storage
 from runtime import Actor, ActorRef, RuntimeFault, reject
 
@@ -41,7 +41,7 @@ class LogWatch(Actor[Look]):
     async def handle(self, message: Look) -> None:
         try:
             await self._look()
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.debug("logs not looked at", error=str(error))
 
     def snapshot(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ from actors.cluster.store import (
     Registration,
     Renewed,
 )
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LEASE_MILLISECONDS, Storage
 from runtime import Actor, RuntimeFault, reject
 
@@ -94,7 +94,7 @@ class Membership(Actor[DescribeCluster]):
         if self._key is not None:
             try:
                 await self._storage.transact(LEAVE_NODE, self._key, client_id=self._lock_name, timeout=LEAVE_SECONDS)
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 _log.warning("node not signed off; its lease ends by itself", error=str(error))
 
     def snapshot(self) -> dict[str, object]:
@@ -115,7 +115,7 @@ class Membership(Actor[DescribeCluster]):
         while True:
             try:
                 await (self._register() if self._key is None else self._renew(self._key))
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 if str(error) != self._problem:
                     _log.warning("lease not renewed", error=str(error))
                 self._note(str(error))

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, delete, insert, literal_column, s
 
 from actors.cluster.messages import NodeDescription
 from actors.cluster.tables import nodes
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import (
     LEASE_MILLISECONDS,
     SHARE_EPOCHS_NAME,
@@ -76,7 +76,7 @@ def _register(connection: Connection, wanted: Registration) -> Outcome[Renewed]:
     if row is not None and row.incarnation != key.incarnation and row.state == "alive":
         age = now - row.seen_ms
         if age < LEASE_MILLISECONDS:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT,
                 f"another server is the node {key.node!r}: the one at {row.address}, heard of {age / 1000:.0f} s ago; "
                 "give one of them another name by the setting `node`",

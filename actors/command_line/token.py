@@ -31,7 +31,7 @@ from actors.command_line.options import (
 from actors.command_line.printing import print_json, print_line
 from actors.command_line.screen import Screen
 from actors.command_line.web_page import open_web_page
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.settings import Settings
 from actors.storage.errors import DatabaseUnusable
 from actors.terminal_text import shown_document
@@ -210,7 +210,7 @@ def _database(settings: Settings) -> Iterator[Connection]:
             engine.begin() as connection,
         ):
             yield connection
-    except (DatabaseUnusable, CommandRefused) as error:
+    except (DatabaseUnusable, CommandError) as error:
         fail(str(error))
 
 

@@ -99,7 +99,7 @@ class CommandDispatcher:
         self._tracer = tracer
 
     async def carry_out(self, command: ReceivedCommand) -> None:
-        """Carry out one command and reply once. Raises `CommandRefused`, `RuntimeFault` in place of the reply."""
+        """Carry out one command and reply once. Raises `CommandError`, `RuntimeFault` in place of the reply."""
         assert command.id is not None
         match command.data:
             case Cancel(target):

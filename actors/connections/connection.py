@@ -34,10 +34,10 @@ from actors.connections.replies import Replies
 from actors.connections.session import ConnectionSettings, Session
 from actors.connections.topic_views import TopicViews
 from actors.connections.transport import WebSocketTransport, peer_network
+from actors.errors import CommandError
 from actors.inference.messages import DetachStreams, GenerationEvent, InferenceRequest
 from actors.monitoring.messages import MonitoringRequest, TopicCollected, Traced
 from actors.nonsense import Sender
-from actors.refusals import CommandRefused
 from actors.tracing.tracer import Tracer
 from protocol.codec import ReceivedCommand, unstructure, wire_time
 from protocol.commands import Ack, Hello
@@ -303,7 +303,7 @@ class Connection(Actor[ConnectionMessage]):
                 await self._open_session(command.id, command.data)
             else:
                 await self._commands.carry_out(command)
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             self._replies.failure(command.id, command.type, error)
         finally:
             self._in_flight -= 1
@@ -320,7 +320,7 @@ class Connection(Actor[ConnectionMessage]):
         while self._views.is_watching:
             try:
                 await self._views.watch_again()
-            except (CommandRefused, RuntimeFault):
+            except (CommandError, RuntimeFault):
                 # Nothing signals that the monitoring actor is up again, so poll.
                 await trio.sleep(WATCH_PAUSE_SECONDS)
                 continue

@@ -13,7 +13,7 @@ from actors.connections.messages import AckNoted, DeviceBegan
 from actors.connections.replay import Replayer
 from actors.connections.store import STORE_ACKNOWLEDGEMENT, Acknowledge, Device
 from actors.connections.transport import WebSocketTransport
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LogPage, Storage, StoredEvent
 from protocol.commands import Subscribe
 from protocol.errors import CloseCode
@@ -79,7 +79,7 @@ class EventLogReader:
     async def begin(
         self, client_id: str, device_id: str, point: tuple[str, int] | None, *, is_alone: bool
     ) -> ResumeResult | None:
-        """Begin at the log's head, or after the client's ``point``. Raises `CommandRefused`, `RuntimeFault`.
+        """Begin at the log's head, or after the client's ``point``. Raises `CommandError`, `RuntimeFault`.
 
         Nothing is passed on before `open`. ``is_alone``: the device has no other connection.
         """
@@ -96,7 +96,7 @@ class EventLogReader:
         return await self._stand(page, *point)
 
     async def resume(self, epoch: str, seq: int) -> ResumeResult:
-        """Continue after ``seq``; call `open` once the reply has been sent. Raises `CommandRefused`, `RuntimeFault`."""
+        """Continue after ``seq``; call `open` once the reply has been sent. Raises `CommandError`, `RuntimeFault`."""
         self._is_open = False
         try:
             return await self._stand(await self._log.page(self._device.client_id, seq), epoch, seq)
@@ -187,7 +187,7 @@ class EventLogReader:
         epoch, after = cursor.epoch, cursor.seq
         try:
             page = await self._log.page(self._device.client_id, after)
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.warning("log not read", connection=self._transport.name, error=str(error))
             await trio.sleep(RETRY_SECONDS)
             return True
@@ -255,7 +255,7 @@ class EventLogReader:
         command = Acknowledge(device=self._device, stream=CLIENT_STREAM, epoch=self.cursor.epoch, seq=seq)
         try:
             await self._log.storage.transact(STORE_ACKNOWLEDGEMENT, command, client_id=self._device.client_id)
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             # Acknowledgements are cumulative: the next one covers this one.
             _log.warning("acknowledgement not stored", connection=self._transport.name, error=str(error))
             return

@@ -106,7 +106,7 @@ class Joined:
 class Join(Request[Joined]):
     """Register a connection that has sent `hello`. If its client has too many, the oldest of the device is displaced.
 
-    Rejected with `CommandRefused` (`rate_limited`) if each of them is the only connection of its device.
+    Rejected with `CommandError` (`rate_limited`) if each of them is the only connection of its device.
     """
 
     client_id: str

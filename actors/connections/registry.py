@@ -30,8 +30,8 @@ from actors.connections.messages import (
     SubscriptionChanged,
 )
 from actors.connections.store import READ_SUBSCRIPTION, STORE_SUBSCRIPTION, Device, StoreSubscription
+from actors.errors import CommandError
 from actors.inference.messages import DescribeEngine, EngineHealth
-from actors.refusals import CommandRefused
 from actors.storage.messages import LogsAdvanced, PublishEvents, Storage, StoredEvent
 from protocol.codec import encode, wire_time
 from protocol.commands import Subscribe
@@ -172,7 +172,7 @@ class ConnectionRegistry(Actor[RegistryRequest | Tick]):
             and len(others) >= self._connections_per_client
             and not self._displace_one(request, others)
         ):
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.RATE_LIMITED,
                 f"more than {self._connections_per_client} connections of one client id",
                 retry_after_ms=1000,

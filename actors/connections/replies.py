@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from actors.connections.transport import WebSocketTransport
-from actors.refusals import CommandRefused, refusal_of
+from actors.errors import CommandError, error_from_fault
 from protocol.codec import encode, unstructure, wire_time
 from protocol.commands import COMMANDS, MAXIMUM_FRAME_BYTES
 from protocol.errors import ErrorCode
@@ -98,9 +98,9 @@ class Replies:
             frame = encode(envelope)
         self._transport.put(self._transport.send_queue.put_reply, frame)
 
-    def failure(self, command_id: str, kind: str, error: CommandRefused | RuntimeFault) -> None:
+    def failure(self, command_id: str, kind: str, error: CommandError | RuntimeFault) -> None:
         """Reply with a service's rejection, or with the fault that kept it from answering."""
-        rejection = error if isinstance(error, CommandRefused) else refusal_of(error, writes=COMMANDS[kind].writes)
+        rejection = error if isinstance(error, CommandError) else error_from_fault(error, writes=COMMANDS[kind].writes)
         if rejection is None:
             _log.error("command failed", connection=self._transport.name, type=kind, exc_info=error)
             self.error(command_id, ErrorCode.INTERNAL, "the server failed to carry this out")

@@ -15,8 +15,8 @@ from actors.connections.keepalive import PING_INTERVAL_SECONDS
 from actors.connections.messages import ConnectionNews, Join, Joined, RegistryRequest, ScheduleKeepalive
 from actors.connections.replies import Replies
 from actors.connections.transport import WebSocketTransport
+from actors.errors import CommandError
 from actors.inference.messages import DescribeEngine, EngineHealth, InferenceRequest
-from actors.refusals import CommandRefused
 from protocol.codec import encode, unstructure, wire_time
 from protocol.commands import Hello, ResumePoint
 from protocol.errors import CloseCode, ErrorCode
@@ -93,7 +93,7 @@ class Session:
         return self._identity is not None and self._identity.is_operator
 
     async def open(self, command_id: str, hello: Hello) -> bool:
-        """Answer a `hello`; True if the answer was `welcome`, not an error. Raises `CommandRefused`, `RuntimeFault`."""
+        """Answer a `hello`; True if the answer was `welcome`, not an error. Raises `CommandError`, `RuntimeFault`."""
         try:
             self._identity = await self._authenticate(hello)
         except AuthenticationError as refusal:
@@ -103,7 +103,7 @@ class Session:
             return False
         try:
             joined = await self._join(hello)
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             self._replies.failure(command_id, "hello", refusal)
             if refusal.code is ErrorCode.RATE_LIMITED:
                 self._transport.close_soon(CloseCode.TOO_MANY, refusal.message)
@@ -149,7 +149,7 @@ class Session:
         while True:
             try:
                 joined = await self._join(self.hello)
-            except (CommandRefused, RuntimeFault):
+            except (CommandError, RuntimeFault):
                 # Nothing signals that the registry is up again, so poll.
                 await trio.sleep(JOIN_PAUSE_SECONDS)
                 continue

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from actors.clock import now_milliseconds
 from actors.connections.tables import acknowledgements, subscriptions
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.codec import encode
 from protocol.commands import Subscribe
@@ -75,7 +75,7 @@ def _store_subscription(connection: Connection, command: StoreSubscription) -> O
         return Outcome(value=wanted, keeps_nothing=True)
     mine = subscriptions.c.client_id == command.device.client_id
     if connection.execute(select(func.count()).select_from(subscriptions).where(mine)).scalar_one() >= MAXIMUM_DEVICES:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT,
             f"{MAXIMUM_DEVICES} devices of this client already have a subscription; reset one to the default first",
         )

@@ -55,7 +55,7 @@ class TopicViews:
         return bool(self._watch.topics) or self._watch.trace is not None
 
     async def watch(self, wanted: Watch) -> Watching:
-        """Watch these topics instead, each from its whole state. Raises `CommandRefused`, `RuntimeFault`."""
+        """Watch these topics instead, each from its whole state. Raises `CommandError`, `RuntimeFault`."""
         viewer = self._context.self_ref
         # Set before the ask: the first states may overtake its answer.
         self._views = {topic: _View() for topic in wanted.topics}

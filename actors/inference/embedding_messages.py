@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.errors import CommandError
 from actors.inference.encoder.limits import CONTEXT_TOKENS, DIMENSIONS
-from actors.refusals import CommandRefused
 from runtime import Request
 
 __all__ = [
@@ -33,7 +33,7 @@ def is_encoder(name: str) -> bool:
     return name.lower() in _NAMES
 
 
-class EmbeddingRefused(CommandRefused):
+class EmbeddingRefused(CommandError):
     """Texts were not embedded.
 
     Its field is `inputs[3]` if one text is at fault, and `model` if there is no encoder.

@@ -1,7 +1,7 @@
 """Refusals of the inference service.
 
 ```
-CommandRefused
+CommandError
 └─ GenerationRefused   a generation was rejected or failed
    └─ ModelRefused     a model was not loaded or unloaded
 ```
@@ -9,7 +9,7 @@ CommandRefused
 
 from __future__ import annotations
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 
 __all__ = [
     "UNFINISHED",
@@ -22,7 +22,7 @@ UNFINISHED = "the server is shutting down, and the answer is not finished"
 """Message that subscribers receive with `ErrorCode.SHUTTING_DOWN`, whichever service sends it."""
 
 
-class GenerationRefused(CommandRefused):
+class GenerationRefused(CommandError):
     """A generation was rejected or failed."""
 
 

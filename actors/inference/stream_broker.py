@@ -12,6 +12,7 @@ import trio
 from attrs import field, frozen
 
 from actors.access.messages import AwaitTokenChange, FindEnded
+from actors.errors import CommandError
 from actors.inference.generation import Generation
 from actors.inference.messages import (
     GenerationEvent,
@@ -35,7 +36,6 @@ from actors.inference.store import (
     StoredGeneration,
 )
 from actors.inference.streams import PAGE_CHARACTERS, Stream, Streams
-from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from actors.tracing.trace_context import within
 from protocol.commands import OnDisconnect
@@ -175,7 +175,7 @@ class StreamBroker:
                 again = await self._record(request, seed, prompt_tokens)
                 if again is None:
                     begin()
-        except CommandRefused:
+        except CommandError:
             raise
         except RuntimeFault as error:
             if isinstance(error, AskDeadline) or (isinstance(error, ActorDead) and error.has_begun):
@@ -347,7 +347,7 @@ class StreamBroker:
                 EndGeneration(stream=stream.name, text=stream.text, last=stream.last),
                 client_id=stream.client_id,
             )
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             # After a restart of the server it would be generated again with the same text, so nothing is lost.
             _log.warning("end of a generation not stored", stream=stream.name, error=str(error))
 
@@ -381,7 +381,7 @@ class StreamBroker:
         for _ in range(LOAD_ATTEMPTS):
             try:
                 return await self._rules.storage.read(STORED_GENERATIONS, None)
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 _log.warning("stored generations cannot be read", error=str(error))
                 await trio.sleep(LOAD_PAUSE_SECONDS)
         return ()

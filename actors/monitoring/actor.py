@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from actors.access.messages import AccessRequest
 from actors.clock import now_milliseconds
 from actors.connections.messages import ListDevices
+from actors.errors import CommandError
 from actors.inference.messages import DescribeEngine, DescribeModels, InferenceRequest
 from actors.monitoring.commands import OperatorCommands
 from actors.monitoring.figures import (
@@ -34,7 +35,6 @@ from actors.monitoring.messages import (
     Traced,
     WatchTopics,
 )
-from actors.refusals import CommandRefused
 from actors.request_log import RequestLog
 from protocol.errors import ErrorCode
 from protocol.operator_topics import TraceRecordData, TraceWish, Watching
@@ -267,11 +267,11 @@ class Monitor(Actor[MonitoringRequest | Collect]):
 
     def _opened_trace(self, wish: TraceWish, viewer: _Viewer | None) -> TraceSession:
         if self._traces - (viewer is not None and viewer.trace is not None) >= TRACES:
-            raise CommandRefused(ErrorCode.OVERLOADED, f"{TRACES} traces are running already", retry_after_ms=1000)
+            raise CommandError(ErrorCode.OVERLOADED, f"{TRACES} traces are running already", retry_after_ms=1000)
         try:
             return self._system.open_trace(wish.path, rate_per_second=wish.rate_per_second, maximum=wish.maximum)
         except (RuntimeFault, Refused) as error:
-            raise CommandRefused(ErrorCode.NOT_FOUND, str(error), field="data.trace.path") from None
+            raise CommandError(ErrorCode.NOT_FOUND, str(error), field="data.trace.path") from None
 
     async def _tell_trace(self, viewer: ActorRef[Traced], path: str, session: TraceSession) -> None:
         """Send trace records in batches up to the session's limit, then notify the viewer of the end."""

@@ -15,8 +15,8 @@ from actors.access.messages import (
     RevokeToken,
     TokenDescription,
 )
+from actors.errors import CommandError
 from actors.inference.messages import InferenceRequest, KillEngine
-from actors.refusals import CommandRefused
 from protocol.errors import ErrorCode
 from protocol.operators import (
     ActorRestart,
@@ -62,7 +62,7 @@ class OperatorCommands:
         self._context = context
 
     async def carry_out(self, data: Any) -> Any:
-        """Run a command and return its result. Raises `CommandRefused`, and refusals of the service it asks."""
+        """Run a command and return its result. Raises `CommandError`, and refusals of the service it asks."""
         match data:
             case ActorState(path=path):
                 return await self._state(path)
@@ -87,7 +87,7 @@ class OperatorCommands:
         try:
             node = tree_node(self._system, path)
         except UnknownPath:
-            raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no {path} in the tree", field="data.path") from None
+            raise CommandError(ErrorCode.NOT_FOUND, f"there is no {path} in the tree", field="data.path") from None
         stack = list(node.stack)
         if node.kind != "actor":
             return ActorStateData(path=path, stack=stack)
@@ -110,7 +110,7 @@ class OperatorCommands:
         try:
             await restart(self._system, path)
         except RuntimeFault as error:
-            raise CommandRefused(ErrorCode.CONFLICT, str(error), field="data.path") from None
+            raise CommandError(ErrorCode.CONFLICT, str(error), field="data.path") from None
         return self._told(path)
 
     def _suspend(self, path: str, *, suspended: bool) -> ActorTold:
@@ -120,14 +120,14 @@ class OperatorCommands:
         try:
             suspend(self._system, path, suspended=suspended)
         except RuntimeFault as error:
-            raise CommandRefused(ErrorCode.CONFLICT, str(error), field="data.path") from None
+            raise CommandError(ErrorCode.CONFLICT, str(error), field="data.path") from None
         return self._told(path)
 
     def _refuse_own(self, path: str) -> None:
         """Refuse commands to monitoring and connections themselves, which are needed to undo them."""
         own = self._context.path
         if path == own or path in ("root", "connections") or path.startswith("connections/sockets"):
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT,
                 f"{path} is what this page looks through; `leanvibe inspect` reaches it by another way",
                 field="data.path",

@@ -85,7 +85,7 @@ class Traced:
 
 @frozen(kw_only=True)
 class WatchTopics(Request[Watching]):
-    """Subscribe a viewer to these topics until it changes them or ends. Refused with `CommandRefused`."""
+    """Subscribe a viewer to these topics until it changes them or ends. Refused with `CommandError`."""
 
     viewer: ActorRef[TopicCollected | Traced]
     data: Watch
@@ -93,7 +93,7 @@ class WatchTopics(Request[Watching]):
 
 @frozen(kw_only=True)
 class OperatorCommand(Request[Any]):
-    """A command of an authorised operator, answered with its result. Refused with `CommandRefused`."""
+    """A command of an authorised operator, answered with its result. Refused with `CommandError`."""
 
     client_id: str
     device_id: str

@@ -9,6 +9,7 @@ import structlog
 import trio
 from attrs import field, frozen
 
+from actors.errors import CommandError
 from actors.notifications.delivery_rules import Attempt, RetrySchedule
 from actors.notifications.http_client import AddressRefused, RequestFailed
 from actors.notifications.outbox import (
@@ -20,7 +21,6 @@ from actors.notifications.outbox import (
     Results,
 )
 from actors.notifications.sender import Sender
-from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from actors.tracing.tracer import SpanKind, Tracer
 from protocol.notifications import Channel
@@ -110,7 +110,7 @@ class PushChannel(Actor[DeliverQueue]):
         try:
             async with self._share(device_queue.client_id), self._at_once:
                 is_recorded = await self._deliver_page(device_queue)
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.warning("storage not reached", channel=self._settings.channel.value, problem=str(error))
         try:
             self._dispatcher.tell_nowait(

@@ -12,6 +12,7 @@ import trio
 from attrs import evolve, field, frozen
 
 from actors.clock import ClockWatch, now_milliseconds
+from actors.errors import CommandError
 from actors.notifications.channel import DeliverQueue, QueueDelivered
 from actors.notifications.clock_rules import IS_AHEAD, SETTLE, ClockRules
 from actors.notifications.delivery_rules import RetrySchedule
@@ -68,7 +69,6 @@ from actors.notifications.store import (
     Registering,
 )
 from actors.notifications.web_push import VapidKeys, load_or_make_keys
-from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Query, Storage
 from protocol.errors import ErrorCode
 from protocol.notifications import Channel
@@ -222,7 +222,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
                 self._hand_out(due)
                 if due.next_ms is not None:
                     wait_seconds = min(LOOK_SECONDS, max(0.0, (due.next_ms - now_milliseconds()) / 1000))
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 _log.warning("outbox not read", problem=str(error))
                 await trio.sleep(RETRY_SECONDS)
             with trio.move_on_after(wait_seconds):
@@ -293,7 +293,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
                 return PushKey(public_key=(await self._keys()).public_key)
             except (OSError, ValueError) as error:
                 _log.error("the key for Web Push cannot be used", problem=type(error).__name__)
-                raise CommandRefused(ErrorCode.UNAVAILABLE, "this server's key for Web Push cannot be read") from error
+                raise CommandError(ErrorCode.UNAVAILABLE, "this server's key for Web Push cannot be read") from error
         call = _call_of(message)
         if isinstance(call.what, Query):
             return await self._storage.read(call.what, call.command)

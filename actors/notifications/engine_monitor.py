@@ -9,9 +9,9 @@ import structlog
 import trio
 from attrs import define, frozen
 
+from actors.errors import CommandError
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.notifications.store import ANNOUNCE, KNOWN_CLIENTS, Announcement, ClientsAfter
-from actors.refusals import CommandRefused
 from actors.storage.messages import IdempotencyKey, Storage
 from runtime import Actor, ActorRef, RuntimeFault, reject
 
@@ -123,7 +123,7 @@ class EngineMonitor(Actor[Poll]):
                         digest=hashlib.sha256(announcement.kind.encode()).hexdigest(),
                     )
                     await self._storage.transact(ANNOUNCE, announcement, client_id=client_id, key=key)
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 _log.warning("announcement waits", kind=announcement.kind, problem=str(error))
                 return False
             if not clients:

@@ -9,12 +9,12 @@ from attrs import frozen
 from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
 from actors.clock import now_milliseconds
+from actors.errors import CommandError
 from actors.notifications.delivery_rules import GIVEN_UP, SUBSCRIPTION_GONE
 from actors.notifications.fan_out import IN_APP_DEVICE
 from actors.notifications.messages import DeadLetter, DeadLetterPage, Marked, Resent, Statistics
 from actors.notifications.rows import as_delivery, as_notification, wake_device
 from actors.notifications.tables import deliveries, devices, notifications
-from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query
 from protocol.errors import ErrorCode
 from protocol.notifications import Channel, DeliveryState, HistoryEntry, HistoryPage
@@ -77,7 +77,7 @@ def _before(cursor: str | None) -> int:
     if cursor is None:
         return 2**62
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise CommandRefused(ErrorCode.INVALID_FIELD, "cursor is no cursor of this list", field="cursor")
+        raise CommandError(ErrorCode.INVALID_FIELD, "cursor is no cursor of this list", field="cursor")
     return int(cursor)
 
 
@@ -266,7 +266,7 @@ def mark(connection: Connection, command: DeliveryMark) -> Outcome[Marked]:
         deliveries.c.device_id == command.device_id,
     )
     if not connection.execute(select(exists().where(mine))).scalar():
-        raise CommandRefused(ErrorCode.NOT_FOUND, "nothing of this notification was sent to this device")
+        raise CommandError(ErrorCode.NOT_FOUND, "nothing of this notification was sent to this device")
     changed = connection.execute(
         update(deliveries).where(mine, deliveries.c.state.in_([one.value for one in earlier])).values(**values)
     ).rowcount

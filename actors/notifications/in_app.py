@@ -12,10 +12,10 @@ import trio
 from attrs import frozen
 
 from actors.clock import now_milliseconds
+from actors.errors import CommandError
 from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements, StreamBegun
 from actors.notifications.messages import AckNoted, DeviceBegan
 from actors.notifications.outbox import RELEASE, ReleaseClient
-from actors.refusals import CommandRefused
 from actors.storage.messages import Storage
 from runtime import Actor, ActorRef, RuntimeFault, SendFault, reject
 
@@ -120,7 +120,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
                 Acknowledgements(tuple(one for entries in batch for one in entries)),
                 client_id=batch[0][0].client_id,
             )
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.warning("acknowledgements wait", problem=str(error))
             for entries in batch:
                 # Before what came meanwhile.
@@ -134,7 +134,7 @@ class InApp(Actor[ReleaseDue | AckNoted | DeviceBegan]):
         try:
             await self._storage.transact(RELEASE, ReleaseClient(client_id), client_id=client_id)
             is_recorded = True
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.warning("held notifications wait", problem=str(error))
         try:
             self._dispatcher.tell_nowait(ReleaseDone(client_id, is_recorded))

@@ -65,7 +65,7 @@ __all__ = [
 
 @frozen(kw_only=True)
 class ListNotifications(Request[NotificationPage]):
-    """Read a page of notifications. Refused with `CommandRefused` for an invalid cursor."""
+    """Read a page of notifications. Refused with `CommandError` for an invalid cursor."""
 
     client_id: str
     device_id: str
@@ -95,7 +95,7 @@ class ReadAllNotifications(Request[ReadResult]):
 
 @frozen(kw_only=True)
 class UsePreferences(Request[Preferences]):
-    """Read or replace preferences. Refused with `CommandRefused` for a device that is not registered."""
+    """Read or replace preferences. Refused with `CommandError` for a device that is not registered."""
 
     client_id: str
     device_id: str
@@ -105,7 +105,7 @@ class UsePreferences(Request[Preferences]):
 
 @frozen(kw_only=True)
 class RegisterDevice(Request[Device]):
-    """Register or update a device. Refused with `CommandRefused` when there are too many."""
+    """Register or update a device. Refused with `CommandError` when there are too many."""
 
     client_id: str
     device_id: str
@@ -173,7 +173,7 @@ class CountNotifications(Request[Counts]):
 
 @frozen(kw_only=True)
 class ReadHistory(Request[HistoryPage]):
-    """Read notifications with their deliveries, newest first. Refused with `CommandRefused` for an invalid cursor."""
+    """Read notifications with their deliveries, newest first. Refused with `CommandError` for an invalid cursor."""
 
     client_id: str
     cursor: str | None = None

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, true, update
 
 from actors.clock import now_milliseconds
+from actors.errors import CommandError
 from actors.notifications.clock_rules import IS_AHEAD, SETTLE
 from actors.notifications.fan_out import trigger_of_post
 from actors.notifications.history import HISTORY_OPERATIONS, HISTORY_QUERIES
@@ -23,7 +24,6 @@ from actors.notifications.rows import (
     unread_count,
 )
 from actors.notifications.tables import clients, deliveries, devices, notifications
-from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Query, Trigger
 from protocol.codec import encode, unstructure
 from protocol.errors import ErrorCode
@@ -126,7 +126,7 @@ def _cursor(text: str | None, name: str) -> tuple[str, int | None]:
     if text is None:
         return "u", None
     if text[:1] not in ("u", "r") or not (text[1:].isascii() and text[1:].isdigit() and len(text) < 19):
-        raise CommandRefused(ErrorCode.INVALID_FIELD, f"{name} is no cursor of this list", field=name)
+        raise CommandError(ErrorCode.INVALID_FIELD, f"{name} is no cursor of this list", field=name)
     return text[0], int(text[1:])
 
 
@@ -247,8 +247,8 @@ def _device(client_id: str, device_id: str) -> Any:
     return and_(devices.c.client_id == client_id, devices.c.device_id == device_id)
 
 
-def _no_device(device_id: str) -> CommandRefused:
-    return CommandRefused(ErrorCode.NOT_FOUND, f"no device {device_id} is registered", field="data.device_id")
+def _no_device(device_id: str) -> CommandError:
+    return CommandError(ErrorCode.NOT_FOUND, f"no device {device_id} is registered", field="data.device_id")
 
 
 # --- devices ------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def register(connection: Connection, command: Registering) -> Outcome[Device]:
         select(func.count()).select_from(devices).where(devices.c.client_id == command.client_id)
     ).scalar_one()
     if before is None and count_of_client >= MAXIMUM_DEVICES:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT, f"a client may have {MAXIMUM_DEVICES} devices; remove one first", field="data.device_id"
         )
     address, secret = _address(data)

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from actors.clock import now_milliseconds
+from actors.errors import CommandError, error_from_fault
 from actors.inference.messages import (
     CancelGeneration,
     DescribeEngine,
@@ -22,7 +23,6 @@ from actors.inference.messages import (
     InferenceRequest,
     StartGeneration,
 )
-from actors.refusals import CommandRefused, refusal_of
 from actors.responses.messages import (
     CancelResponse,
     DeleteResponse,
@@ -162,7 +162,7 @@ class Responses(Actor[ResponsesMessage]):
                     # It is unknown if the response was written. Writing its end afterwards makes both cases the same.
                     lost = failed_end(ErrorCode.UNAVAILABLE, "the response could not be stored", now_milliseconds())
                     self.context.spawn(self._settle, running, lost)
-            if isinstance(error, RuntimeFault) and (refusal := refusal_of(error, writes=begun)) is not None:
+            if isinstance(error, RuntimeFault) and (refusal := error_from_fault(error, writes=begun)) is not None:
                 raise refusal from None
             raise
         if is_repeat:
@@ -177,7 +177,7 @@ class Responses(Actor[ResponsesMessage]):
         command_id = message.key.command_id
         try:
             found = await self._storage.transact(FIND_BEGUN, command_id, client_id=message.client_id, key=message.key)
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             if refusal.code is ErrorCode.NOT_FOUND:
                 return None
             raise
@@ -245,7 +245,7 @@ class Responses(Actor[ResponsesMessage]):
         """Have the engine continue, as soon as there is one. Returns False if the response ended instead."""
         deadline = trio.current_time() + RECOVERY_SECONDS
         while running.is_wanted():
-            refusal: CommandRefused | None = None
+            refusal: CommandError | None = None
             try:
                 await self._check_model(running)
                 if is_new:
@@ -254,7 +254,7 @@ class Responses(Actor[ResponsesMessage]):
                     running.incarnation = self._inference.incarnation
                     again = attrs.evolve(running.restart(), subscriber=running.deliver)
                     await self._inference.ask(again, timeout=INFERENCE_SECONDS)
-            except CommandRefused as refused:
+            except CommandError as refused:
                 refusal = refused
             except (ActorDead, AskDeadline, MailboxFull) as error:
                 _log.info("a response waits for an engine", response=running.response.id, error=str(error))
@@ -273,11 +273,11 @@ class Responses(Actor[ResponsesMessage]):
         return False
 
     async def _check_model(self, running: RunningResponse) -> None:
-        """Reject a response that another model would have to continue. Raises `CommandRefused`."""
+        """Reject a response that another model would have to continue. Raises `CommandError`."""
         health: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=INFERENCE_SECONDS)
         if health.model != running.response.model:
             message = f"the model {running.response.model!r} that started this response is not loaded any more"
-            raise CommandRefused(ErrorCode.NOT_FOUND, message)
+            raise CommandError(ErrorCode.NOT_FOUND, message)
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class Responses(Actor[ResponsesMessage]):
         while True:
             try:
                 await self._storage.transact(END_RESPONSE, command, client_id=command.client_id)
-            except (CommandRefused, AskDeadline, ActorDead, MailboxFull) as error:
+            except (CommandError, AskDeadline, ActorDead, MailboxFull) as error:
                 _log.warning("a response waits for the database", response=command.id, error=str(error))
                 await trio.sleep(DISK_SECONDS)
             else:
@@ -383,4 +383,4 @@ class Responses(Actor[ResponsesMessage]):
 
 
 def _as_refusal(fault: RuntimeFault, *, writes: bool) -> Exception:
-    return refusal_of(fault, writes=writes) or fault
+    return error_from_fault(fault, writes=writes) or fault

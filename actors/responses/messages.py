@@ -112,7 +112,7 @@ class NewResponse:
 
 @frozen(kw_only=True)
 class StartResponse(Request[GenerationStarted]):
-    """Start a stored response. If refused with `CommandRefused`, nothing is stored.
+    """Start a stored response. If refused with `CommandError`, nothing is stored.
 
     It runs to its end whether or not it is read. After a restart, the next server generates it again with the same seed.
     """
@@ -142,7 +142,7 @@ class ResponseSnapshot:
 
 @frozen(kw_only=True)
 class ReadResponse(Request[ResponseSnapshot]):
-    """Read one response. Refused with `CommandRefused`: `not_found`, also for another client's."""
+    """Read one response. Refused with `CommandError`: `not_found`, also for another client's."""
 
     client_id: str
     id: str
@@ -185,7 +185,7 @@ class ReadInput(Request[NewResponse]):
 class ReadChain(Request[tuple[ResponseSnapshot, ...]]):
     """Read a response and all that it continues, oldest first.
 
-    Refused with `CommandRefused`: `not_found`, `conflict` while it is running, `context_length_exceeded` if there are
+    Refused with `CommandError`: `not_found`, `conflict` while it is running, `context_length_exceeded` if there are
     too many.
     """
 
@@ -213,7 +213,7 @@ class DeleteResponse(Request[bool]):
 class FindBegun(Request[str | None]):
     """Return the id of the response that was started with this key, or None.
 
-    Refused with `CommandRefused`: `conflict` if the key belongs to another command.
+    Refused with `CommandError`: `conflict` if the key belongs to another command.
     """
 
     client_id: str

@@ -16,7 +16,7 @@ from actors.assistant.messages import (
     HoldConversation,
     ReleaseConversation,
 )
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.responses.messages import NewResponse, ResponseEnd, ResponseSnapshot
 from actors.responses.stored_request import request_from_text, request_to_text
 from actors.responses.tables import responses
@@ -104,10 +104,10 @@ def _is(owned: Owned) -> Any:
 
 
 def _find(connection: Connection, owned: Owned) -> Any:
-    """Return its row. Raises `CommandRefused`; another client's response is reported as missing."""
+    """Return its row. Raises `CommandError`; another client's response is reported as missing."""
     row = connection.execute(select(responses).where(_is(owned))).first()
     if row is None:
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"Response with id {owned.id!r} not found.", field="id")
+        raise CommandError(ErrorCode.NOT_FOUND, f"Response with id {owned.id!r} not found.", field="id")
     return row
 
 
@@ -166,7 +166,7 @@ def _release(
 
 
 def _make_room(connection: Connection, client_id: str, size: int) -> None:
-    """Delete the oldest ended responses to make space. Raises `CommandRefused` if too many are running."""
+    """Delete the oldest ended responses to make space. Raises `CommandError` if too many are running."""
     mine = responses.c.client_id == client_id
     row = connection.execute(select(func.count(), func.coalesce(func.sum(responses.c.bytes), 0)).where(mine)).one()
     count, held = int(row[0]) + 1, int(row[1]) + size
@@ -185,7 +185,7 @@ def _make_room(connection: Connection, client_id: str, size: int) -> None:
         count, held = count - 1, held - one.bytes
     ended.close()
     if count > MAXIMUM_RESPONSES or held > MAXIMUM_BYTES:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.OVERLOADED, "too many stored responses are in progress; cancel one first", retry_after_ms=5000
         )
     for at in range(0, len(gone), PRUNE_ROWS):
@@ -255,25 +255,25 @@ def _chain(connection: Connection, owned: Owned) -> tuple[ResponseSnapshot, ...]
     while next_id is not None:
         try:
             row = _find(connection, Owned(client_id=owned.client_id, id=next_id))
-        except CommandRefused as refusal:
-            raise CommandRefused(
+        except CommandError as refusal:
+            raise CommandError(
                 ErrorCode.NOT_FOUND,
                 f"Previous response with id {next_id!r} not found.",
                 field="body.previous_response_id",
             ) from refusal
         if row.ended_ms is None:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT, f"Response {next_id!r} is still in progress.", field="body.previous_response_id"
             )
         if row.conversation_id is not None:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.INVALID_FIELD,
                 f"Response {next_id!r} belongs to a conversation: send conversation {row.conversation_id!r}.",
                 field="body.previous_response_id",
             )
         held += row.bytes
         if held > MAXIMUM_CHAIN_BYTES or len(found) == MAXIMUM_CHAIN:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONTEXT_LENGTH_EXCEEDED,
                 "the chain of previous responses exceeds any model's context; start without previous_response_id",
                 field="body.previous_response_id",
@@ -309,7 +309,7 @@ def _request(text: str) -> Generate | None:
 
 def _find_begun(_: Connection, key: str) -> Outcome[str]:
     """Runs only if the key has no outcome, and stores none."""
-    raise CommandRefused(ErrorCode.NOT_FOUND, f"the key {key!r} belongs to no response")
+    raise CommandError(ErrorCode.NOT_FOUND, f"the key {key!r} belongs to no response")
 
 
 def prune_responses(connection: Connection, at_ms: int) -> int:

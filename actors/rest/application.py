@@ -12,9 +12,9 @@ from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from actors.errors import CommandError, error_from_fault
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.process_memory import NO_MEMORY, RETRY_MS, is_shortage, note_shortage
-from actors.refusals import CommandRefused, refusal_of
 from actors.rest.asgi_connection import BODY_MEMORY, BodyMemory, FrameworkConnection
 from actors.rest.auth import register_entry
 from actors.rest.bodies import register_bodies
@@ -73,7 +73,7 @@ def make_application(
         except RuntimeFault as error:
             # Health reports an unreachable engine instead of failing with it. Messages of unexpected errors go to the
             # log only.
-            refusal = refusal_of(error, writes=False)
+            refusal = error_from_fault(error, writes=False)
             return unknown_engine("the server failed to query the engine" if refusal is None else refusal.message)
 
     # Registered before anything that may reject a request.
@@ -137,8 +137,8 @@ def _register_errors(app: QuartTrio) -> None:
         g.is_readable = not isinstance(error, BadMessage | TooLarge) or isinstance(error, NotAnObject)
         return problem(error.code, error.message, field=error.field)
 
-    @app.errorhandler(CommandRefused)
-    async def refused(error: CommandRefused) -> Response:
+    @app.errorhandler(CommandError)
+    async def refused(error: CommandError) -> Response:
         g.is_readable = True
         return problem(
             error.code, error.message, field=error.field, retry_after_ms=error.retry_after_ms, current=error.current
@@ -146,7 +146,7 @@ def _register_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(RuntimeFault)
     async def fault(error: RuntimeFault) -> Response:
-        told = refusal_of(error, writes=request.method not in READING_METHODS)
+        told = error_from_fault(error, writes=request.method not in READING_METHODS)
         if told is not None:
             return problem(told.code, told.message, retry_after_ms=told.retry_after_ms)
         _log.error("request failed", path=request.path, request_id=_request_id(), exc_info=error)

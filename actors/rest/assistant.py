@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
 from actors.assistant.messages import AnswerTurn, TurnAnswer
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.services import Services, body_as, caller, identity
 from protocol.codec import unstructure
 from protocol.commands import MAXIMUM_FRAME_BYTES, Assist, ChatMessage, Generate, Intent, Role
@@ -51,14 +51,14 @@ def register_assistant(app: QuartTrio, services: Services) -> None:
         if "Idempotency-Key" in request.headers:
             # Answers are not idempotent: a repeated request gets a new answer, and ignoring the header would suggest
             # otherwise.
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.INVALID_FIELD, "this route does not accept Idempotency-Key", field="Idempotency-Key"
             )
         turn = AnswerTurn(client_id=who.client_id, data=data, max_tokens=max_tokens, domain=who.domain, caller=caller())
         try:
             return await services.assistant.ask(turn, timeout=ANSWER_SECONDS)
-        except CommandRefused as refusal:
-            raise CommandRefused(
+        except CommandError as refusal:
+            raise CommandError(
                 refusal.code,
                 refusal.message,
                 field=rest_field(refusal.field),

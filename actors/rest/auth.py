@@ -9,7 +9,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import NotFound
 
 from actors.access.messages import AuthenticationError, CheckOrigin
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.answers import empty_answer
 from actors.rest.console_files import PAGE_PATHS, console_files
 from actors.rest.cross_origin import answer_headers, preflight_headers
@@ -76,7 +76,7 @@ def register_entry(app: QuartTrio, services: Services) -> None:
                 timeout=g.access_seconds,
             )
         except AuthenticationError as refusal:
-            raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal)) from None
+            raise CommandError(ErrorCode.FORBIDDEN, str(refusal)) from None
         except RuntimeFault as error:
             if not is_health:
                 raise
@@ -99,7 +99,7 @@ def register_entry(app: QuartTrio, services: Services) -> None:
             g.access_problem = str(error)
             return None
         if needs_operator(request.path) and not who.is_operator:
-            raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
+            raise CommandError(ErrorCode.FORBIDDEN, "this needs a token with the role operator")
         _refuse_nul()
         return None
 
@@ -137,4 +137,4 @@ def _refuse_nul() -> None:
     for field, value in parts:
         if "\0" in value:
             shown = field.replace("\0", "\ufffd")
-            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{shown} {NO_NUL}", field=shown)
+            raise CommandError(ErrorCode.INVALID_FIELD, f"{shown} {NO_NUL}", field=shown)

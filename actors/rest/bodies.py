@@ -13,10 +13,10 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.errors import CommandError
 from actors.long_texts import LongTexts
 from actors.networks import network_of
 from actors.nonsense import NonsenseLedger, Sender
-from actors.refusals import CommandRefused
 from actors.rest.auth import ENTRY_PATH, PUBLIC_PATHS
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.problems import problem
@@ -90,7 +90,7 @@ async def _read_object(
         # The sender may have sent other bodies in the meantime that were read before this one.
         seconds = ledger.wait_seconds(sender, trio.current_time())
         if seconds is not None:
-            raise CommandRefused(ErrorCode.RATE_LIMITED, TOO_MUCH, retry_after_ms=round(1000 * seconds))
+            raise CommandError(ErrorCode.RATE_LIMITED, TOO_MUCH, retry_after_ms=round(1000 * seconds))
 
     return await long_texts.read(text, object_in_steps(text, **how), may_be_read)
 

@@ -15,7 +15,7 @@ from quart import Response, request
 from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.answers import empty_answer
 from actors.rest.preconditions import (
     Condition,
@@ -43,7 +43,7 @@ WITHOUT_TAG = ("/health", "/metrics")
 _JUDGES = "judges_conditions"
 
 
-class PreconditionFailed(CommandRefused):
+class PreconditionFailed(CommandError):
     """Precondition failed (412): the current representation does not match (RFC 9110, 15.5.13)."""
 
     def __init__(self, header: str) -> None:
@@ -57,7 +57,7 @@ def judges_conditions(route: Callable[..., Awaitable[Response]]) -> Callable[...
 
 
 def conditions() -> tuple[Condition | None, Condition | None]:
-    """Parse `If-Match` and `If-None-Match` of this request. Raises `CommandRefused`."""
+    """Parse `If-Match` and `If-None-Match` of this request. Raises `CommandError`."""
     first, second = (read_condition(request.headers.getlist(name), name) for name in ("If-Match", "If-None-Match"))
     return first, second
 

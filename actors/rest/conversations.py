@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
 from actors.assistant.messages import DeleteConversation, GetConversation, ListConversations
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag
 from actors.rest.conversation_export import as_markdown
 from actors.rest.preconditions import content_tag
@@ -68,7 +68,7 @@ def register_conversations(app: QuartTrio, services: Services) -> None:
         who = await identity(services, client_id)
         kind = request.args.get("format", "json")
         if kind not in ("json", "markdown"):
-            raise CommandRefused(ErrorCode.INVALID_FIELD, "format must be json or markdown", field="query.format")
+            raise CommandError(ErrorCode.INVALID_FIELD, "format must be json or markdown", field="query.format")
         turns: list[Turn] = []
         after: int | None = 0
         while after is not None:
@@ -105,21 +105,21 @@ def _named_by_path() -> Iterator[None]:
     """Report an error about the conversation at its place in the path."""
     try:
         yield
-    except CommandRefused as refusal:
+    except CommandError as refusal:
         if refusal.field == "data.conversation":
             refusal.field = "path.conversation"
         raise
 
 
 def _query(names: tuple[str, ...], numbers: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Parse the query's parameters: ``numbers`` as integers, ``flags`` as booleans. Raises `CommandRefused` for
+    """Parse the query's parameters: ``numbers`` as integers, ``flags`` as booleans. Raises `CommandError` for
     unknown ones.
     """
     parameters: dict[str, Any] = {}
     for name, value in request.args.items():
         if name not in names + numbers + flags:
             path = f"query.{name[:64]}"
-            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{path} is not a parameter of this route", field=path)
+            raise CommandError(ErrorCode.INVALID_FIELD, f"{path} is not a parameter of this route", field=path)
         is_number = name in numbers and value.isascii() and value.isdigit()
         # Anything else stays text, which the codec rejects by name.
         parameters[name] = int(value[:20]) if is_number else value

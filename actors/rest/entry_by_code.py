@@ -13,7 +13,7 @@ from quart import jsonify, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import MadeToken, TakeOfferedToken
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.auth import ENTRY_PATH
 from actors.rest.services import Services, body_as
 from protocol.errors import ErrorCode, TooLarge
@@ -42,7 +42,7 @@ def register_entry_by_code(app: QuartTrio, services: Services) -> None:
         if not is_same_origin(
             request.headers.get("Origin"), request.headers.get("Host"), request.headers.get("Sec-Fetch-Site")
         ):
-            raise CommandRefused(ErrorCode.FORBIDDEN, "only the console of this server may ask this")
+            raise CommandError(ErrorCode.FORBIDDEN, "only the console of this server may ask this")
         if request.content_length is None or request.content_length > BODY_BYTES:
             raise TooLarge(f"the body needs a Content-Length of at most {BODY_BYTES} bytes", field="body")
         wanted: EntryCode = await body_as(EntryCode)

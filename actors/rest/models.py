@@ -8,9 +8,9 @@ import attrs
 from quart import jsonify
 from quart_trio import QuartTrio
 
+from actors.errors import CommandError
 from actors.inference.embedding_messages import ENCODER_MODEL, DescribeEncoder, EncoderHealth, is_encoder
 from actors.inference.messages import DescribeEngine, EngineHealth, InferenceRequest, ListModels, LoadModel, UnloadModel
-from actors.refusals import CommandRefused
 from actors.rest.services import Services
 from protocol.errors import ErrorCode, InvalidField
 from runtime import ActorRef
@@ -48,7 +48,7 @@ async def engine_health(services: Services) -> EngineHealth:
 
 
 async def loaded_model(services: Services, wanted: str, field: str) -> EngineHealth:
-    """Describe the active engine if ``wanted`` is its model. Otherwise raises `CommandRefused` about `field`.
+    """Describe the active engine if ``wanted`` is its model. Otherwise raises `CommandError` about `field`.
 
     Raises `InvalidField` for the encoder, which cannot generate text.
     """
@@ -58,7 +58,7 @@ async def loaded_model(services: Services, wanted: str, field: str) -> EngineHea
             f"{field} {ENCODER_MODEL} makes embeddings and cannot generate text: use {health.model!r}", field=field
         )
     if wanted != health.model:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.NOT_FOUND, f"the model {wanted[:64]!r} is not loaded; {health.model!r} is", field=field
         )
     return health
@@ -76,7 +76,7 @@ async def not_an_encoder(services: Services, wanted: str, field: str = "body.mod
         return InvalidField(
             f"{field} {wanted!r} generates text and makes no embeddings: use {ENCODER_MODEL!r}", field=field
         )
-    return CommandRefused(
+    return CommandError(
         ErrorCode.NOT_FOUND,
         f"the model {wanted[:64]!r} does not exist; {ENCODER_MODEL!r} makes embeddings",
         field=field,

@@ -8,6 +8,7 @@ from attrs import field, frozen
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
+from actors.errors import CommandError
 from actors.notifications.messages import (
     CountNotifications,
     ListDeadLetters,
@@ -25,7 +26,6 @@ from actors.notifications.messages import (
     Resend,
     UsePreferences,
 )
-from actors.refusals import CommandRefused
 from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag, tag_of
 from actors.rest.services import REST_DEVICE, Services, body_as, idempotency_key, identity
 from protocol.codec import structure, unstructure
@@ -144,7 +144,7 @@ def _register_devices(app: QuartTrio, services: Services, ask: Any, owner: Any) 
         who = await identity(services, client_id)
         data: DeviceRegister = await body_as(DeviceRegister)
         if data.device_id is None:
-            raise CommandRefused(ErrorCode.INVALID_FIELD, "body.device_id is missing", field="body.device_id")
+            raise CommandError(ErrorCode.INVALID_FIELD, "body.device_id is missing", field="body.device_id")
         message = RegisterDevice(
             client_id=who.client_id,
             device_id=data.device_id,
@@ -164,7 +164,7 @@ def _register_devices(app: QuartTrio, services: Services, ask: Any, owner: Any) 
         data = structure({"device_id": device_id}, DeviceRemove, prefix="path")
         removed = await ask(RemoveDevice(client_id=client_id, device_id=REST_DEVICE, data=data))
         if not removed.removed:
-            raise CommandRefused(ErrorCode.NOT_FOUND, f"device {device_id} is not registered")
+            raise CommandError(ErrorCode.NOT_FOUND, f"device {device_id} is not registered")
         return jsonify(unstructure(removed))
 
     @app.get("/notifications/<client_id>/preferences")
@@ -218,7 +218,7 @@ def _register_history(app: QuartTrio, ask: Any, owner: Any) -> None:
     async def resend(client_id: str, notification_id: str) -> Any:
         resent = await ask(Resend(client_id=await owner(client_id), notification_id=notification_id))
         if not resent.resent:
-            raise CommandRefused(ErrorCode.NOT_FOUND, "this notification has no failed delivery to resend")
+            raise CommandError(ErrorCode.NOT_FOUND, "this notification has no failed delivery to resend")
         return jsonify(unstructure(resent))
 
 

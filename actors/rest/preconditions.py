@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.errors import ErrorCode
 from protocol.json_text import MAXIMUM_INTEGER
 
@@ -50,7 +50,7 @@ class Condition:
 def read_condition(lines: Sequence[str], header: str) -> Condition | None:
     """Parse all `If-Match` or `If-None-Match` headers together; None if the header is absent.
 
-    Raises `CommandRefused` (`bad_message`, 400) if they are not a list of tags.
+    Raises `CommandError` (`bad_message`, 400) if they are not a list of tags.
     """
     if not lines:
         return None
@@ -59,7 +59,7 @@ def read_condition(lines: Sequence[str], header: str) -> Condition | None:
         return Condition(())
     tags = _TAG.findall(text) if len(text) < MAXIMUM_TAGS * 100 and _TAGS.fullmatch(text) else []
     if not 1 <= len(tags) <= MAXIMUM_TAGS:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.BAD_MESSAGE,
             f'{header} must be * or a comma-separated list of entity tags, such as "3"',
             field=header,

@@ -9,9 +9,9 @@ from attrs import define, field
 from quart import g, jsonify
 from quart_trio import QuartTrio
 
+from actors.errors import CommandError
 from actors.inference.messages import DescribeEngine, EngineHealth
 from actors.process_memory import memory_problem
-from actors.refusals import CommandRefused
 from actors.rest.services import Services, identity
 from actors.storage.messages import DescribeStorage, StorageHealth
 from runtime import RuntimeFault
@@ -89,6 +89,6 @@ async def may_know(services: Services) -> bool:
         return False
     try:
         await identity(services)
-    except (CommandRefused, RuntimeFault):
+    except (CommandError, RuntimeFault):
         return False
     return True

@@ -10,7 +10,7 @@ from typing import Any
 from quart import g, request
 
 from actors.access.messages import AuthenticationError, CheckIdentity, Identity
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.exchanges import IN_FLIGHT, InFlight
 from actors.rest.references import Services
 from actors.storage.messages import IdempotencyKey
@@ -43,7 +43,7 @@ async def identity(services: Services, client_id: str | None = None) -> Identity
     """Identify the client. ``client_id`` is the one in the path; else `X-Client-Id`, the token's first client, or
     `local`.
 
-    Raises `CommandRefused`: `unauthorized` without a valid token, `not_found` for another client's resources.
+    Raises `CommandError`: `unauthorized` without a valid token, `not_found` for another client's resources.
     """
     wanted = client_id if client_id is not None else request.headers.get("X-Client-Id")
     known: tuple[str | None, Identity] | None = g.get("identity")
@@ -56,13 +56,13 @@ async def identity(services: Services, client_id: str | None = None) -> Identity
         )
     except AuthenticationError as refusal:
         if not refusal.is_forbidden:
-            raise CommandRefused(ErrorCode.UNAUTHORIZED, str(refusal)) from None
+            raise CommandError(ErrorCode.UNAUTHORIZED, str(refusal)) from None
         if client_id is not None:
             # Resources of other clients are reported as missing.
-            raise CommandRefused(ErrorCode.NOT_FOUND, "not found") from None
-        raise CommandRefused(ErrorCode.FORBIDDEN, str(refusal), field="X-Client-Id") from None
+            raise CommandError(ErrorCode.NOT_FOUND, "not found") from None
+        raise CommandError(ErrorCode.FORBIDDEN, str(refusal), field="X-Client-Id") from None
     if not is_client_name(found.client_id):
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.INVALID_FIELD,
             "a client id has 1 to 64 letters, digits, dots, dashes and underscores",
             field="X-Client-Id" if client_id is None else "client_id",
@@ -101,7 +101,7 @@ async def body_as(wanted: type, *, prefix: str = "body") -> Any:
 async def json_body(*, any_integers: bool = False, prefix: str = "body") -> dict[str, Any]:
     """Read the request's JSON body, an object parsed by `object_in_steps`.
 
-    Raises `ProtocolFault`, and `CommandRefused` for a long body whose sender has meanwhile exceeded the limit of
+    Raises `ProtocolFault`, and `CommandError` for a long body whose sender has meanwhile exceeded the limit of
     unreadable ones.
     """
     text = await request.get_data()
@@ -118,7 +118,7 @@ async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
     if command_id is None:
         return None
     if not printable_ascii(command_id):
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.INVALID_FIELD,
             "Idempotency-Key must have 1 to 64 printable ASCII characters",
             field="Idempotency-Key",
@@ -133,7 +133,7 @@ async def idempotency_key(who: Identity, kind: str) -> IdempotencyKey | None:
 def query_as(wanted: type, *, passes_over: bool = False, **known: Any) -> Any:
     """Read the query as a class of the protocol, through the codec that bodies use. Lists may repeat a parameter.
 
-    ``known`` fields come from elsewhere, so the query must not contain them. With ``passes_over`` unknown parameters are ignored, because third-party clients send their own. Raises `ProtocolFault`, `CommandRefused`.
+    ``known`` fields come from elsewhere, so the query must not contain them. With ``passes_over`` unknown parameters are ignored, because third-party clients send their own. Raises `ProtocolFault`, `CommandError`.
     """
     hints = typing.get_type_hints(wanted)
     values: dict[str, Any] = dict(known)
@@ -150,7 +150,7 @@ def query_as(wanted: type, *, passes_over: bool = False, **known: Any) -> Any:
             values[name] = _value(texts[0], types_of_field)
         else:
             path = f"query.{name}"
-            raise CommandRefused(ErrorCode.INVALID_FIELD, f"{path} is given {len(texts)} times", field=path)
+            raise CommandError(ErrorCode.INVALID_FIELD, f"{path} is given {len(texts)} times", field=path)
     return structure(values, wanted, prefix="query")
 
 

@@ -8,7 +8,7 @@ from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from actors.connections.messages import ChangeSubscription, ReadSubscription
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.conditional import ConditionalWrites, judges_conditions, set_tag, tag_of
 from actors.rest.services import Services, body_as, idempotency_key, identity
 from protocol.codec import unstructure
@@ -58,7 +58,7 @@ def register_subscriptions(app: QuartTrio, services: Services) -> None:
 
 def _device(device_id: str) -> str:
     if not is_client_name(device_id):
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.INVALID_FIELD,
             "path.device_id must be 1 to 64 letters, digits, dots, dashes and underscores",
             field="path.device_id",

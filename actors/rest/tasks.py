@@ -10,7 +10,7 @@ from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.conditional import ConditionalWrites, conditions, judges_conditions, set_tag, tag_of
 from actors.rest.preconditions import version_of
 from actors.rest.problems import problem
@@ -66,7 +66,7 @@ ANY_VERSION_TRIES = 5
 """Attempts at a change to any version (`*`) while others change the task."""
 
 
-class StaleVersion(CommandRefused):
+class StaleVersion(CommandError):
     """The task's version does not match `If-Match`, or matches `If-None-Match`: 412 (RFC 9110, 13.1)."""
 
 
@@ -214,7 +214,7 @@ async def _change(
 
 
 async def _owner(services: Services, client_id: str) -> Identity:
-    """Identify the owner of these tasks. Raises `CommandRefused`."""
+    """Identify the owner of these tasks. Raises `CommandError`."""
     if not CLIENT_NAME.fullmatch(client_id):
         raise InvalidField(f"client_id must match {CLIENT_NAME.pattern}", field="client_id")
     return await identity(services, client_id)
@@ -232,8 +232,8 @@ async def _ask(services: Services, message: TaskRequest[Reply], part: str, *, ti
     """Ask the service. Errors name the part of the request that they are about."""
     try:
         return await services.tasks.ask(message, timeout=timeout)
-    except CommandRefused as refusal:
-        kind = CommandRefused
+    except CommandError as refusal:
+        kind = CommandError
         field = refusal.field
         if field == "data.version" and "If-Match" in request.headers:
             kind, field = StaleVersion, "If-Match"
@@ -257,7 +257,7 @@ async def _at_version(
 ) -> Reply:
     """Send the write that ``make`` builds from the body, the path's id and the version that the preconditions select.
 
-    Raises `CommandRefused`.
+    Raises `CommandError`.
     """
     if "task_id" in body:
         raise InvalidField("body.task_id is not a field of this request; the path names the task", field="body.task_id")

@@ -8,7 +8,7 @@ import msgspec
 from attrs import field, frozen
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Committed, IdempotencyKey, Query
 from actors.storage.tables import idempotency
 from protocol.codec import encode, structure, unstructure
@@ -34,7 +34,7 @@ _KEEP = insert(idempotency)
 def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_ms: int) -> Committed[Any] | None:
     """Return the first outcome of this command, or None. An expired one is deleted, so that a new one can be stored.
 
-    Raises `CommandRefused` if the id belongs to another command, or if it must be known and is not.
+    Raises `CommandError` if the id belongs to another command, or if it must be known and is not.
     """
     row = connection.execute(_FIND, _named(key)).first()
     if row is not None and row.time_ms <= now_ms - KEPT_MILLISECONDS:
@@ -42,14 +42,14 @@ def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_m
         row = None
     if row is None:
         if key.must_be_known:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT,
                 f"nothing is known of a command with the id {key.command_id!r}; nothing was carried out now",
                 field=ONLY_IF_KNOWN,
             )
         return None
     if row.digest != key.digest:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT,
             f"id {key.command_id!r} was used for another command in the last ten minutes",
             field="id",

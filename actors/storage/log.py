@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from attrs import frozen
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import SHARE_EPOCHS_NAME, LogEvent, LogPage, Operation, Outcome, Query, StoredEvent
 from actors.storage.tables import client_logs, events
 from protocol.codec import encode
@@ -150,7 +150,7 @@ def begin_client(connection: Connection, client_id: str) -> None:
     others = client_logs.c.client_id != NOBODY
     count = connection.execute(select(func.count()).select_from(client_logs).where(others)).scalar_one()
     if count >= MAXIMUM_CLIENTS:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.CONFLICT, f"this server keeps things of {MAXIMUM_CLIENTS} clients already and takes no other"
         )
     floor = connection.execute(select(client_logs.c.head).where(client_logs.c.client_id == NOBODY)).scalar() or 0

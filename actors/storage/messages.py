@@ -113,7 +113,7 @@ TriggerHook = Callable[[Connection, str, tuple[Trigger, ...]], tuple[LogEvent, .
 
 @frozen
 class Operation(Generic[Command, Reply]):
-    """A named write. Its function raises `CommandRefused` to roll back and refuse."""
+    """A named write. Its function raises `CommandError` to roll back and refuse."""
 
     name: str
     function: Callable[[Connection, Command], Outcome[Reply]]
@@ -173,7 +173,7 @@ class Committed(Generic[Reply]):
 
 @frozen(kw_only=True)
 class Transact(Request[Committed[Any]]):
-    """Run an operation in a write transaction. Refused with `CommandRefused`.
+    """Run an operation in a write transaction. Refused with `CommandError`.
 
     If the deadline passes, it is unknown whether it ran; the key tells.
     """
@@ -187,7 +187,7 @@ class Transact(Request[Committed[Any]]):
 
 @frozen(kw_only=True)
 class Read(Request[Any]):
-    """Run a query on a reader's connection. Refused with `CommandRefused`."""
+    """Run a query on a reader's connection. Refused with `CommandError`."""
 
     query: str
     command: Any = field(repr=False)
@@ -276,7 +276,7 @@ class Storage:
         key: IdempotencyKey | None = None,
         timeout: float = TRANSACT_SECONDS,  # noqa: ASYNC109  a deadline of the ask, as `ask` itself has it
     ) -> Committed[Reply]:
-        """Run a write. Raises `CommandRefused`, `AskDeadline` (outcome unknown), `ActorDead`."""
+        """Run a write. Raises `CommandError`, `AskDeadline` (outcome unknown), `ActorDead`."""
         request = Transact(operation=operation.name, client_id=client_id, command=command, key=key)
         with self.tracer.span_below(f"storage {operation.name}", attributes={"leanvibe.storage.access": "write"}):
             return await self.writer.ask(request, timeout=timeout)
@@ -288,7 +288,7 @@ class Storage:
         *,
         timeout: float = READ_SECONDS,  # noqa: ASYNC109
     ) -> Reply:
-        """Run a query. Raises `CommandRefused`, `AskDeadline`, `ActorDead`."""
+        """Run a query. Raises `CommandError`, `AskDeadline`, `ActorDead`."""
         with self.tracer.span_below(f"storage {query.name}", attributes={"leanvibe.storage.access": "read"}):
             reply: Reply = await self.readers.ask(Read(query=query.name, command=command), timeout=timeout)
         return reply

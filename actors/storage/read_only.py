@@ -21,7 +21,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.database import BUSY_SECONDS, open_engine
 from actors.storage.errors import DatabaseUnusable
 from actors.storage.idempotency import FIND_KEPT, KeptQuery
@@ -173,7 +173,7 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
                 raise _nothing_can_be_written()
             case Transact():
                 if self._looking_up >= LOOK_UPS_AT_ONCE:
-                    raise CommandRefused(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
+                    raise CommandError(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
                 self._looking_up += 1
                 self.context.answer_later(self._answer_as_before, message)
             case DescribeStorage():
@@ -203,9 +203,9 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
             found: Committed[Any] | None = await self._readers.ask(
                 Read(query=FIND_KEPT.name, command=wanted), timeout=LOOK_UP_SECONDS
             )
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             message_text = "nothing can be written now, and it is not known whether the change was stored before"
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.DEADLINE_EXCEEDED, message_text, retry_after_ms=int(TRY_SECONDS * 1000)
             ) from error
         finally:
@@ -229,8 +229,8 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
             self.context.stop()
 
 
-def _nothing_can_be_written() -> CommandRefused:
-    return CommandRefused(
+def _nothing_can_be_written() -> CommandError:
+    return CommandError(
         ErrorCode.UNAVAILABLE,
         "nothing can be written now, because the disk is full or read-only; reading works",
         retry_after_ms=int(TRY_SECONDS * 1000),

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.database import dispose_at_end, open_engine
 from actors.storage.messages import Query, Read, ReadAgain
 from actors.storage.read_only import open_for_reading
@@ -64,7 +64,7 @@ class Readers(Actor[Read | ReadAgain]):
         if message.query not in self._queries:
             raise LookupError(f"no query is called {message.query!r}")
         if self._running >= WAITING_READS:
-            raise CommandRefused(ErrorCode.OVERLOADED, "too many reads are waiting", retry_after_ms=500)
+            raise CommandError(ErrorCode.OVERLOADED, "too many reads are waiting", retry_after_ms=500)
         self._running += 1
         self.context.answer_later(self._read, message)
 
@@ -86,9 +86,7 @@ class Readers(Actor[Read | ReadAgain]):
             )
         except SQLAlchemyError as error:
             _log.error("read failed", query=message.query, problem=str(error.__cause__ or error).splitlines()[0])
-            raise CommandRefused(
-                ErrorCode.UNAVAILABLE, "the database cannot be read now", retry_after_ms=2000
-            ) from error
+            raise CommandError(ErrorCode.UNAVAILABLE, "the database cannot be read now", retry_after_ms=2000) from error
         finally:
             self._running -= 1
             if not self._running:

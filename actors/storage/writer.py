@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.client_locks import lock_everything
 from actors.storage.clocks import KeyClock, RetentionClock
 from actors.storage.database import dispose_at_end, open_engine
@@ -125,7 +125,7 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
                 if message.operation not in self._operations:
                     raise LookupError(f"no operation is called {message.operation!r}")
                 if len(self._waiting) >= WAITING_WRITES:
-                    raise CommandRefused(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
+                    raise CommandError(ErrorCode.OVERLOADED, "too many writes are waiting", retry_after_ms=1000)
                 self._waiting.append((message, self.context.defer()))
                 self._has_work.set()
             case RetryRelay():
@@ -348,14 +348,14 @@ class Writer(Actor[Transact | DescribeStorage | Prune | TryToWrite | RetryRelay]
         return prune_outcomes(connection, self._settings.key_clock.now_ms(connection))
 
 
-def _unavailable() -> CommandRefused:
-    return CommandRefused(ErrorCode.UNAVAILABLE, "the database cannot be written to now", retry_after_ms=2000)
+def _unavailable() -> CommandError:
+    return CommandError(ErrorCode.UNAVAILABLE, "the database cannot be written to now", retry_after_ms=2000)
 
 
-def _perhaps_written() -> CommandRefused:
+def _perhaps_written() -> CommandError:
     """Error for a write committed to a file that was moved meanwhile; repeating it under its key is safe."""
     message = "the database was moved or replaced meanwhile, so it is not known whether the change was stored"
-    return CommandRefused(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=2000)
+    return CommandError(ErrorCode.DEADLINE_EXCEEDED, message, retry_after_ms=2000)
 
 
 def _carry_out_watched(guard: DatabaseGuard, *batch: Any, key_clock: KeyClock, is_shared: bool) -> BatchResult:

@@ -11,8 +11,8 @@ import trio
 from attrs import frozen
 
 from actors.clock import ClockWatch
+from actors.errors import CommandError, error_from_fault
 from actors.inference.messages import Complete, Completion
-from actors.refusals import CommandRefused, refusal_of
 from actors.storage.messages import Storage
 from actors.tasks.analysis import AnalysisFound, PendingAnalysesQuery, PendingAnalysis, question, wants_analysis
 from actors.tasks.claims import EndedLeases, EndedLeasesQuery
@@ -104,7 +104,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         match message:
             case TaskRequest():
                 if self._requests >= REQUESTS_AT_ONCE:
-                    raise CommandRefused(ErrorCode.OVERLOADED, "too many requests are waiting", retry_after_ms=500)
+                    raise CommandError(ErrorCode.OVERLOADED, "too many requests are waiting", retry_after_ms=500)
                 self._requests += 1
                 self.context.answer_later(self._answer, message)
             case CheckDueTasks():
@@ -133,7 +133,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         try:
             return await self._carry_out(request)
         except RuntimeFault as fault:
-            refusal = refusal_of(fault, writes=type(request) not in READS)
+            refusal = error_from_fault(fault, writes=type(request) not in READS)
             if refusal is None:
                 raise
             raise refusal from fault
@@ -191,7 +191,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         wanted = GetTask(client_id=request.client_id, device_id=request.device_id, data=TaskGet(task_id=task.id))
         try:
             newest: Task = await self._storage.read(READS[GetTask], self._context_of(wanted))
-        except (CommandRefused, AskDeadline, ActorDead):
+        except (CommandError, AskDeadline, ActorDead):
             # The task was created, even if it cannot be read again.
             return task
         return newest
@@ -212,7 +212,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         while True:
             try:
                 return await self._storage.read(PENDING_ANALYSES, PendingAnalysesQuery(but=frozenset(self._analysing)))
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 _log.warning("analyses cannot be found", problem=str(error))
                 await trio.sleep(LONGEST_RETRY_SECONDS)
 
@@ -241,7 +241,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 )
             except (ActorDead, MailboxFull) as error:
                 problem = str(error)
-            except CommandRefused as refusal:
+            except CommandError as refusal:
                 if refusal.code is ErrorCode.SHUTTING_DOWN:
                     # It was notified of the shutdown before this service.
                     self._is_draining = True
@@ -268,7 +268,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
         while True:
             try:
                 await self._storage.transact(RECORD_ANALYSIS, context, client_id=pending.client_id)
-            except (CommandRefused, RuntimeFault) as error:
+            except (CommandError, RuntimeFault) as error:
                 # The database is full or restarting; the result is worth waiting for.
                 _log.warning("analysis cannot be stored yet", task=pending.task_id, problem=str(error))
                 await trio.sleep(LONGEST_RETRY_SECONDS)
@@ -289,7 +289,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 await self._storage.transact(ANNOUNCE_DUE, context, client_id=client_id)
             # If a page was full, there may be more.
             self._may_have_told_ahead &= len(clients) >= TOLD_AT_ONCE
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.warning("due dates cannot be checked", problem=str(error))
         finally:
             self._is_looking_for_due = False
@@ -339,7 +339,7 @@ class Tasks(Actor[TaskRequest[Any] | CheckDueTasks | CheckLeases]):
                 _log.info("leases expired", client_id=client_id, tasks=count)
             if found.next_ms is not None:
                 self._wake_at(found.next_ms)
-        except (CommandRefused, RuntimeFault) as error:
+        except (CommandError, RuntimeFault) as error:
             _log.warning("tasks with expired leases cannot be returned yet", problem=str(error))
         finally:
             self._is_looking_for_leases = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Outcome
 from actors.tasks.change_recorder import ChangeRecorder
 from actors.tasks.commands import change_task, create_task, decide_task, delete_task, move_task
@@ -50,7 +50,7 @@ def change_in_bulk(connection: Connection, context: CommandContext[TaskBulk]) ->
         try:
             with connection.begin_nested():
                 outcomes.append(_change(connection, context, index, item, own))
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             outcomes.append(BulkOutcome(error=_error(refusal)))
         else:
             recorder.events += own.events
@@ -153,7 +153,7 @@ def set_limits(connection: Connection, context: CommandContext[TaskLimits]) -> O
             board_limits.c.client_id == context.client_id
         )
         if connection.execute(others).scalar_one() >= MAXIMUM_LIMITED_BOARDS:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.CONFLICT,
                 f"{MAXIMUM_LIMITED_BOARDS} boards have limits already; remove those of one first",
                 field="data.project",
@@ -200,7 +200,7 @@ def _shortened(outcome: BulkOutcome) -> BulkOutcome:
     return outcome
 
 
-def _error(refusal: CommandRefused) -> dict[str, object]:
+def _error(refusal: CommandError) -> dict[str, object]:
     data: dict[str, object] = unstructure(
         ErrorData(
             code=refusal.code,

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 from sqlalchemy import Connection, bindparam, delete, literal, select
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.tasks.change_recorder import ChangeRecorder
 from actors.tasks.context import CommandContext, conflict, invalid, task_of_version
 from actors.tasks.rows import StoredTask, dependency_edges, dependents_of, find_task, insert_task, replace_task
@@ -52,7 +52,7 @@ def create_task(connection: Connection, context: CommandContext[TaskCreate], rec
     """Create a task at the end of its column."""
     data = context.data
     if connection.scalar(_IS_FULL, {"client_id": context.client_id, "others": MAXIMUM_TASKS - 1}) is not None:
-        raise CommandRefused(ErrorCode.CONFLICT, f"{MAXIMUM_TASKS} tasks exist already; delete some first")
+        raise CommandError(ErrorCode.CONFLICT, f"{MAXIMUM_TASKS} tasks exist already; delete some first")
     column = Column(context.client_id, data.project, data.status)
     states = _known_dependencies(connection, context, data.dependencies)
     position = end_of_column(connection, context, column, force=data.force, current=None)
@@ -234,7 +234,7 @@ def _check_transition(context: CommandContext[Any], task: Task, column: Column) 
 
 
 def _known_dependencies(connection: Connection, context: CommandContext[Any], wanted: list[str]) -> list[TaskStatus]:
-    """Return the status of each dependency. Raises `CommandRefused` if one is not a task of this client."""
+    """Return the status of each dependency. Raises `CommandError` if one is not a task of this client."""
     if not wanted:
         return []
     rows = connection.execute(_STATES, {"client_id": context.client_id, "wanted": wanted})
@@ -265,7 +265,7 @@ def _check_size(context: CommandContext[Any], task: Task, recorder: ChangeRecord
     plain = recorder.plain(task)
     size = len(encode({name: value for name, value in plain.items() if name != "ai_analysis"}))
     if size > TASK_BYTES:
-        raise CommandRefused(
+        raise CommandError(
             ErrorCode.TOO_LARGE,
             f"a task may have at most {TASK_BYTES} bytes as JSON, this one has {size}",
             field=context.path,

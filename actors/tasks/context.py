@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from attrs import frozen
 from sqlalchemy import Connection
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.tasks.rows import StoredTask, find_task
 from protocol.codec import unstructure
 from protocol.errors import ErrorCode
@@ -43,20 +43,20 @@ class CommandContext(Generic[Data]):
         )
 
 
-def invalid(context: CommandContext[Any], field: str, problem: str) -> CommandRefused:
+def invalid(context: CommandContext[Any], field: str, problem: str) -> CommandError:
     """Build the error for a field that is well-formed but not acceptable here."""
     path = f"{context.path}.{field}"
-    return CommandRefused(ErrorCode.INVALID_FIELD, f"{path}: {problem}", field=path)
+    return CommandError(ErrorCode.INVALID_FIELD, f"{path}: {problem}", field=path)
 
 
-def not_found(context: CommandContext[Any], field: str = "task_id") -> CommandRefused:
+def not_found(context: CommandContext[Any], field: str = "task_id") -> CommandError:
     """Build the error for a task that does not exist or belongs to another client."""
-    return CommandRefused(ErrorCode.NOT_FOUND, "task not found", field=f"{context.path}.{field}")
+    return CommandError(ErrorCode.NOT_FOUND, "task not found", field=f"{context.path}.{field}")
 
 
-def conflict(context: CommandContext[Any], field: str, problem: str, current: Task | None = None) -> CommandRefused:
+def conflict(context: CommandContext[Any], field: str, problem: str, current: Task | None = None) -> CommandError:
     """Build the error for a command that conflicts with the stored state."""
-    return CommandRefused(
+    return CommandError(
         ErrorCode.CONFLICT,
         problem,
         field=f"{context.path}.{field}",

@@ -64,7 +64,7 @@ Reply = TypeVar("Reply")
 
 @frozen(kw_only=True)
 class TaskRequest(Request[Reply], Generic[Reply]):
-    """Base of all requests to this service. All may be refused with `CommandRefused`."""
+    """Base of all requests to this service. All may be refused with `CommandError`."""
 
     client_id: str
     """The owner of the tasks."""

@@ -12,7 +12,7 @@ import msgspec
 from attrs import evolve, frozen
 from sqlalchemy import ColumnElement, Connection, exists, func, select, tuple_
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.tasks.context import CommandContext, existing_task, not_found
 from actors.tasks.rows import read_tasks, searchable
 from actors.tasks.tables import history, task_dependencies, task_tags, tasks
@@ -78,7 +78,7 @@ def list_tasks(connection: Connection, context: CommandContext[TaskList]) -> Tas
         cursor = read_cursor(data.cursor, listing, order.kind)
         if cursor is None:
             # Treated like an unknown id, because only the server creates cursors.
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.NOT_FOUND, "the cursor does not belong to this listing", field=f"{context.path}.cursor"
             )
         reached = tuple_(cursor.value, cursor.task_id)

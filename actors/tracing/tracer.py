@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 from prometheus_client import CollectorRegistry, Counter
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.tracing.trace_context import TraceContext, current_trace, new_trace, within
 
 __all__ = ["QUEUE_SPANS", "AttributeValue", "Span", "SpanKind", "Tracer"]
@@ -165,4 +165,4 @@ class Tracer:
 
 
 def _error_type(error: BaseException) -> str:
-    return error.code.value if isinstance(error, CommandRefused) else type(error).__name__
+    return error.code.value if isinstance(error, CommandError) else type(error).__name__

@@ -27,7 +27,7 @@ from actors.access.messages import (
     RevokeToken,
 )
 from actors.access.tokens import new_token
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import Storage
 from runtime.inspection import suspend
 from runtime.testing import RecordingRef, crash, run_handler
@@ -343,7 +343,7 @@ async def test_tokens_are_not_forgotten_while_other_machines_may_come(tmp_path: 
     nobody: RecordingRef = RecordingRef("storage")
     access = Access(AccessSettings(data_folder=tmp_path, is_loopback_only=False), Storage(nobody, nobody))
     refused = await run_handler(access, ForgetTokens(), run_spawned=True)
-    assert isinstance(refused.error, CommandRefused)
+    assert isinstance(refused.error, CommandError)
     assert refused.error.code.value == "conflict"
 
 

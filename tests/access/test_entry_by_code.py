@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors.access.messages import CreateToken, ListTokens, OfferToken, TokenOffer
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.entry_by_code import is_same_origin
 from runtime.testing import crash
 from tests.server_fixture import RunningServer, eventually, running_server
@@ -143,7 +143,7 @@ async def test_en6_a_server_that_was_started_again_knows_no_link(engineless_serv
 
 async def test_en3_what_would_be_refused_is_refused_before_there_is_a_link(engineless_server: RunningServer) -> None:
     for wrong in (CreateToken(client_ids=()), CreateToken(client_ids=("a",), expires_ms=1)):
-        with pytest.raises(CommandRefused):
+        with pytest.raises(CommandError):
             await offered(engineless_server, wrong)
 
 

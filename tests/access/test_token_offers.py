@@ -8,14 +8,14 @@ import pytest
 
 from actors.access.messages import CreateToken
 from actors.access.token_offers import MAXIMUM_OFFERS, OFFER_SECONDS, WRONG_CODES, WRONG_SECONDS, TokenOffers
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.errors import ErrorCode
 
 ANN = CreateToken(client_ids=("ann",))
 
 
-def refusal(offers: TokenOffers, code: str, now: float) -> CommandRefused:
-    with pytest.raises(CommandRefused) as caught:
+def refusal(offers: TokenOffers, code: str, now: float) -> CommandError:
+    with pytest.raises(CommandError) as caught:
         offers.take(code, now)
     return caught.value
 

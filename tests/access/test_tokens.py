@@ -31,7 +31,7 @@ from actors.access.tokens import (
     new_token,
     token_id_of,
 )
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 
 NOW_MS = 1_800_000_000_000
 
@@ -176,7 +176,7 @@ def test_a_revoked_token_permits_nothing_and_access_stays_closed() -> None:
     ],
 )
 def test_a_wrong_wish_names_its_field(changes: dict[str, Any], field: str) -> None:
-    with pytest.raises(CommandRefused) as caught:
+    with pytest.raises(CommandError) as caught:
         made(**changes)
     assert caught.value.field == field
     assert caught.value.code.value == "invalid_field"
@@ -225,7 +225,7 @@ def test_revoking_keeps_the_first_moment_and_refuses_strangers(connection: Conne
     revoke_token(connection, RevokeStored(token_id=stored.token_id, time_ms=NOW_MS + 5))
     revoke_token(connection, RevokeStored(token_id=stored.token_id, time_ms=NOW_MS + 9))
     assert load_tokens(connection, None)[0].revoked_ms == NOW_MS + 5
-    with pytest.raises(CommandRefused, match="no such token"):
+    with pytest.raises(CommandError, match="no such token"):
         revoke_token(connection, RevokeStored(token_id="0" * 12, time_ms=NOW_MS))
 
 
@@ -241,7 +241,7 @@ def test_the_number_of_tokens_is_bounded_and_ended_ones_make_room(connection: Co
     rows = [{**old, "token_id": f"{number:012x}", "expires_ms": NOW_MS} for number in range(MAXIMUM_TOKENS)]
     connection.execute(insert(access_tokens), rows)
     stored, _ = made()
-    with pytest.raises(CommandRefused, match="1000 tokens"):
+    with pytest.raises(CommandError, match="1000 tokens"):
         save_token(connection, stored)
     much_later = attrs.evolve(stored, created_ms=NOW_MS + 91 * 24 * 3600 * 1000)
     save_token(connection, much_later)

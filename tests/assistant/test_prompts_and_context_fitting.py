@@ -12,7 +12,7 @@ from actors.assistant.code_window import window_around
 from actors.assistant.context_fitting import NEAR_CHARACTERS, PromptPlan, answer_room, plan_of, shrink
 from actors.assistant.conversation_rules import StoredTurn
 from actors.assistant.prompts import CURSOR_MARK, language_of
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.codec import structure
 from protocol.commands import Assist, ChatMessage, Generate, Intent, OnDisconnect, Role
 from protocol.errors import ErrorCode, InvalidField
@@ -203,7 +203,7 @@ def test_a_conversation_goes_half_a_window_at_a_time() -> None:
     ids=["a question", "one long line", "a message"],
 )
 def test_what_cannot_be_cut_is_refused_with_both_numbers(source: Assist | Generate, field: str) -> None:
-    with pytest.raises(CommandRefused, match=r"\d+ tokens.*1200") as refused:
+    with pytest.raises(CommandError, match=r"\d+ tokens.*1200") as refused:
         fit(plan_of(source, turns(4)), 1000, context=1200)
     assert (refused.value.code, refused.value.field) == (ErrorCode.CONTEXT_LENGTH_EXCEEDED, field)
 
@@ -241,7 +241,7 @@ def test_a_turn_of_generate_keeps_its_settings_and_its_system_message() -> None:
     ],
 )
 def test_what_is_no_turn_is_refused(fields: dict[str, Any], field: str) -> None:
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         plan_of(structure({**fields, "conversation": "c"}, Generate))
     assert (refused.value.code, refused.value.field) == (ErrorCode.INVALID_FIELD, field)
 

@@ -29,7 +29,7 @@ from actors.assistant.conversation_rules import (
     history_of,
 )
 from actors.assistant.conversation_store import DELETE_CONVERSATION, GET_CONVERSATION, LIST_CONVERSATIONS, Owned
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.commands import ChatMessage, Generate, Intent, OnDisconnect, Role
 from protocol.conversations import ConversationDelete, ConversationGet, ConversationList
 from protocol.errors import ErrorCode
@@ -105,11 +105,11 @@ def test_an_answer_that_never_was_leaves_the_question_and_no_answer(connection: 
 
 def test_two_commands_of_one_moment_cannot_both_begin(connection: Connection) -> None:
     turn(connection, 0)
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         begin(connection, "late", expected_last_turn=0)
     assert (refused.value.code, refused.value.current) == (ErrorCode.CONFLICT, {"last_turn": 2})
     begin(connection, "next", expected_last_turn=2)
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         begin(connection, "second", expected_last_turn=3)
     assert refused.value.current == {"command": "next"}
 
@@ -182,7 +182,7 @@ def test_a_client_has_so_many_conversations(connection: Connection, monkeypatch:
     for name in "ab":
         begin(connection, name, conversation=name)
         end(connection, name)
-    with pytest.raises(CommandRefused, match="2 conversations already"):
+    with pytest.raises(CommandError, match="2 conversations already"):
         begin(connection, "s", conversation="third")
     DELETE_CONVERSATION.function(connection, Owned(client_id="me", data=ConversationDelete(conversation="a")))
     begin(connection, "s", conversation="third")
@@ -197,9 +197,9 @@ def test_a_late_answer_brings_no_deleted_conversation_back(connection: Connectio
     end(connection, "s", "", is_complete=False)
     DELETE_CONVERSATION.function(connection, Owned(client_id="me", data=ConversationDelete(conversation="c")))
     assert end(connection, "s").value is False
-    with pytest.raises(CommandRefused, match="was deleted"):
+    with pytest.raises(CommandError, match="was deleted"):
         turn_rows.find_conversation(connection, "me", "c")
-    with pytest.raises(CommandRefused, match="was deleted"):
+    with pytest.raises(CommandError, match="was deleted"):
         begin(connection, "again")
 
 

@@ -14,7 +14,7 @@ from actors.assistant import conversation_rules
 from actors.assistant.assist_store import BEGIN_ASSIST, END_ASSIST, BeginAssist, BegunAssist, EndAssist
 from actors.assistant.conversation_store import CHOOSE_WAY, GET_CONVERSATION, Owned
 from actors.assistant.turn_tree import TurnNode, TurnTree
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.database import open_engine
 from protocol.conversations import ConversationChoose, ConversationGet
 from protocol.errors import ErrorCode
@@ -121,7 +121,7 @@ def test_wa1_a_turn_that_is_said_again_keeps_the_first_way(connection: Connectio
     assert numbers(connection) == [1, 2, 3, 4]
     # What is on the chosen way already changes nothing, and tells nothing.
     assert choose(connection, 2).events == ()
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         choose(connection, 9)
     assert (refused.value.code, refused.value.field) == (ErrorCode.NOT_FOUND, "data.turn")
 
@@ -150,10 +150,10 @@ def test_wa2_an_answer_that_is_made_again_stands_beside_the_first(connection: Co
     end(connection, "nothing", "")
     assert numbers(connection) == [1, 3]
     for number, code in ((2, ErrorCode.INVALID_FIELD), (9, ErrorCode.NOT_FOUND)):
-        with pytest.raises(CommandRefused) as refused:
+        with pytest.raises(CommandError) as refused:
             begin(connection, "wrong", answers=number)
         assert (refused.value.code, refused.value.field) == (code, "data.answers")
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         begin(connection, "wrong", parent=9)
     assert (refused.value.code, refused.value.field) == (ErrorCode.NOT_FOUND, "data.parent")
 
@@ -167,7 +167,7 @@ def test_a_way_that_is_chosen_meanwhile_stays_chosen(connection: Connection) -> 
     assert numbers(connection) == [1, 2]
     assert numbers(connection, all_ways=True) == [1, 2, 3, 4]
     # A prompt that was made of another way than the chosen one is not put behind that.
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         begin(connection, "late", expected_last_turn=4, expected_leaf=4)
     assert refused.value.code is ErrorCode.CONFLICT
 

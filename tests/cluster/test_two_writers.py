@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.client_locks import lock_everything
 from actors.storage.database import open_engine
 from actors.storage.log import LOG_PAGE, LogPageQuery
@@ -91,7 +91,7 @@ async def test_cn3_a_node_that_stands_still_within_a_transaction_keeps_nobody_fr
     async def is_written(room: StorageService) -> bool:
         try:
             await room.storage.transact(NOTE, "x", client_id="me", timeout=30)
-        except CommandRefused:
+        except CommandError:
             return False
         return True
 

@@ -18,7 +18,7 @@ from actors.connections.store import (
     StoreSubscription,
 )
 from actors.connections.tables import acknowledgements, subscriptions
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage import log
 from protocol.commands import Subscribe
 from protocol.errors import ErrorCode
@@ -58,7 +58,7 @@ def test_so_many_devices_of_a_client_have_a_subscription(
     monkeypatch.setattr(store, "MAXIMUM_DEVICES", 3)
     for number in range(3):
         subscribe(connection, number, WANTED)
-    with pytest.raises(CommandRefused) as refused, connection.begin_nested():
+    with pytest.raises(CommandError) as refused, connection.begin_nested():
         subscribe(connection, 3, WANTED)
     assert refused.value.code is ErrorCode.CONFLICT
     # Its existing rows may change, and other clients have limits of their own.
@@ -81,7 +81,7 @@ async def test_what_keeps_nothing_of_a_client_takes_no_place(tmp_path: Path, mon
             await subscribe(name, Subscribe())
         await subscribe("me", WANTED)
         await subscribe("c", Subscribe())
-        with pytest.raises(CommandRefused, match="takes no other"):
+        with pytest.raises(CommandError, match="takes no other"):
             await subscribe("c", WANTED)
 
 

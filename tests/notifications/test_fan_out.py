@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from actors.errors import CommandError
 from actors.notifications import acks as acknowledging
 from actors.notifications.acks import ACKNOWLEDGE, Acknowledged, Acknowledgements, StreamBegun, prune_settled
 from actors.notifications.outbox import RELEASE, ReleaseClient
 from actors.notifications.store import COUNT, LIST, Listing
-from actors.refusals import CommandRefused
 from actors.storage.messages import Operation, Outcome, Trigger
 from protocol.errors import ErrorCode
 from protocol.events import Priority
@@ -67,9 +67,9 @@ def test_te29_what_the_client_did_itself_is_told_and_not_unread(service: Service
 
 def test_a_refused_cause_leaves_no_notification(service: Service) -> None:
     def refuse(*_: object) -> Outcome[int]:
-        raise CommandRefused(ErrorCode.CONFLICT, "no")
+        raise CommandError(ErrorCode.CONFLICT, "no")
 
-    with pytest.raises(CommandRefused):
+    with pytest.raises(CommandError):
         service.transact(Operation("refuse", refuse, int), None)
     assert service.events == []
     assert service.read(COUNT, "me").total == 0

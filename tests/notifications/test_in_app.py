@@ -7,11 +7,11 @@ from typing import Any
 
 import trio
 
+from actors.errors import CommandError
 from actors.notifications import in_app
 from actors.notifications.acks import Acknowledged, StreamBegun
 from actors.notifications.in_app import InApp
 from actors.notifications.messages import AckNoted, DeviceBegan
-from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, Storage
 from protocol.errors import ErrorCode
 from runtime import ActorSystem, ChildSpec, SupervisorSpec
@@ -49,7 +49,7 @@ class Disk(RecordingRef):
         self._answered = trio.Event()
         if not self.may_write:
             self.refused += 1
-            raise CommandRefused(ErrorCode.UNAVAILABLE, "the disk is full")
+            raise CommandError(ErrorCode.UNAVAILABLE, "the disk is full")
         self.written += request.command.entries
         return Committed(value=len(request.command.entries))
 

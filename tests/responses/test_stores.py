@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from actors.database_operations import TABLES_OF_CLIENTS
+from actors.errors import CommandError
 from actors.inference.messages import CallableFunction, GenerateWithTools, ToolCallConstraint, ToolCallFormat
-from actors.refusals import CommandRefused
 from actors.responses import store
 from actors.responses.messages import NewResponse, ResponseEnd
 from actors.responses.running import PAGE_TOKENS, page_of
@@ -84,7 +84,7 @@ def test_another_clients_is_not_told_from_none(connection: Connection) -> None:
     said = []
     for function in (READ_RESPONSE.function, DELETE_RESPONSE.function, READ_CHAIN.function):
         for name in ("r01", "r99"):
-            with pytest.raises(CommandRefused) as caught:
+            with pytest.raises(CommandError) as caught:
                 function(connection, Owned(client_id="me", id=name))
             said.append((caught.value.code, caught.value.message.replace(name, "")))
     assert {one[0] for one in said} == {ErrorCode.NOT_FOUND}
@@ -108,7 +108,7 @@ def test_a_chain_is_read_from_its_beginning(connection: Connection, monkeypatch:
 
 
 def refused(connection: Connection, name: str, code: ErrorCode) -> None:
-    with pytest.raises(CommandRefused) as caught:
+    with pytest.raises(CommandError) as caught:
         READ_CHAIN.function(connection, Owned(client_id="me", id=name))
     assert (caught.value.code, caught.value.field) == (code, "body.previous_response_id")
 
@@ -130,7 +130,7 @@ def test_rs14_the_oldest_that_ended_go_for_a_new_one(
     assert "r03" not in kept
     assert {"r01", "r02", "r05", "r06"} <= set(kept)
     monkeypatch.setattr(store, bound, 2 if bound == "MAXIMUM_RESPONSES" else 10)
-    with pytest.raises(CommandRefused) as caught:
+    with pytest.raises(CommandError) as caught:
         begin(connection, "r07")
     assert caught.value.code is ErrorCode.OVERLOADED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from quart_trio import QuartTrio
 
-from actors.refusals import what_failed
+from actors.errors import root_fault
 from actors.rest.application import _register_errors
 from runtime import ActorDead, AskDeadline, HandlerFailed, MailboxFull, Request, RuntimeFault
 
@@ -35,7 +35,7 @@ def behind_services(fault: RuntimeFault, services: int) -> RuntimeFault:
 async def test_op_a_neighbours_fault_is_told_as_what_it_is_however_many_services_stand_between(
     method: str, fault: RuntimeFault, status: int, code: str, services: int
 ) -> None:
-    assert what_failed(behind_services(fault, services)) is fault
+    assert root_fault(behind_services(fault, services)) is fault
     app = QuartTrio(__name__)
     _register_errors(app)
 
@@ -50,4 +50,4 @@ async def test_op_a_neighbours_fault_is_told_as_what_it_is_however_many_services
 
 def test_op_a_bug_of_the_services_own_stays_one() -> None:
     failed = HandlerFailed("tasks", Asked, KeyError("x"))
-    assert what_failed(failed) is failed
+    assert root_fault(failed) is failed

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import trio
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.preconditions import (
     content_tag,
     holds_if_match,
@@ -67,7 +67,7 @@ def test_a_condition_is_read_as_the_tags_that_were_given(lines: list[str], tags:
     ],
 )
 def test_what_is_no_list_of_tags_is_a_bad_request_that_names_the_header(text: str) -> None:
-    with pytest.raises(CommandRefused) as caught:
+    with pytest.raises(CommandError) as caught:
         read_condition([text], "If-None-Match")
     assert (caught.value.code, caught.value.field) == (ErrorCode.BAD_MESSAGE, "If-None-Match")
 

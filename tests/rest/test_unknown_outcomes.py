@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.refusals import CommandRefused, refusal_of
+from actors.errors import CommandError, error_from_fault
 from actors.rest.openai.errors import openai_error
 from actors.rest.problems import problem_of
 from actors.storage import readers, writer
@@ -127,13 +127,13 @@ async def test_uo_a_read_that_was_under_way_changes_nothing_and_may_just_be_repe
 
 def test_uo_the_words_are_the_same_over_every_transport() -> None:
     begun = ActorDead("storage/writer", 1, "crashed", has_begun=True)
-    told = refusal_of(begun, writes=True)
-    assert isinstance(told, CommandRefused)
+    told = error_from_fault(begun, writes=True)
+    assert isinstance(told, CommandError)
     body, status = openai_error(problem_of(told.code, told.message))
     assert (status, body["error"]["code"]) == (504, "deadline_exceeded")
-    assert refusal_of(Struck(), writes=True) is None
-    waited = refusal_of(ActorDead("storage/writer", 1, "crashed"), writes=True)
-    read = refusal_of(begun, writes=False)
+    assert error_from_fault(Struck(), writes=True) is None
+    waited = error_from_fault(ActorDead("storage/writer", 1, "crashed"), writes=True)
+    read = error_from_fault(begun, writes=False)
     assert waited is not None
     assert read is not None
     assert (waited.code, read.code) == (ErrorCode.UNAVAILABLE, ErrorCode.UNAVAILABLE)

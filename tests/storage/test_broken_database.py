@@ -15,7 +15,7 @@ import trio
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage import guard as guarding
 from actors.storage.guard import DatabaseGuard
 from actors.storage.messages import DescribeStorage, Operation, Outcome, Query, StorageHealth
@@ -42,7 +42,7 @@ async def write(service: StorageService, name: str) -> str:
     """Write a note. Returns `stored`, or the code of the rejection."""
     try:
         await service.storage.transact(NOTE, name, client_id="me", timeout=15)
-    except CommandRefused as refusal:
+    except CommandError as refusal:
         return refusal.code.value
     return "stored"
 
@@ -182,7 +182,7 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
         assert "put back a copy" in str(found.problem)
         if harm is not replace:
             # Nor is an empty file created in place of the database.
-            with pytest.raises(CommandRefused, match="cannot be read now"):
+            with pytest.raises(CommandError, match="cannot be read now"):
                 await service.storage.read(COUNT, None)
             assert not os.path.exists(str(url.database))  # noqa: ASYNC240, PTH110  a look
 
@@ -210,7 +210,7 @@ async def test_db14_a_log_that_is_gone_is_noticed_at_the_next_write_and_an_order
             assert await service.storage.read(COUNT, None) == 1
         elif harm in (unlink_the_log, move_the_log_away):
             # A new connection is told so, and changes nothing.
-            with pytest.raises(CommandRefused, match="cannot be read now"):
+            with pytest.raises(CommandError, match="cannot be read now"):
                 await service.storage.read(COUNT, None)
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT client_id FROM client_logs").fetchall() == [("before",)]
@@ -381,7 +381,7 @@ async def test_damage_that_a_write_meets_is_unavailable_and_not_our_fault(
         garble_all_but_the_beginning(Path(str(url.database)))
         assert await write(service, "lost") == "unavailable"
         assert not (await health(service)).is_writable
-        with pytest.raises(CommandRefused, match="cannot be read now"):
+        with pytest.raises(CommandError, match="cannot be read now"):
             await service.storage.read(COUNT, None)
 
 

@@ -10,8 +10,8 @@ from actors.access.tokens import StoredToken
 from actors.connections.log_cursor import LogCursor, Next, can_resume
 from actors.connections.tables import acknowledgements
 from actors.database_operations import PRUNERS, TABLES_OF_CLIENTS
+from actors.errors import CommandError
 from actors.inference.tables import generations
-from actors.refusals import CommandRefused
 from actors.storage import log
 from actors.storage.log import NOBODY, OPEN_LOG, LogPageQuery, append_events, begin_client, prune_log, read_page
 from actors.storage.messages import LogEvent, LogPage
@@ -63,7 +63,7 @@ def test_places_that_invented_names_took_are_free_again(
     monkeypatch.setattr(log, "MAXIMUM_CLIENTS", 3)
     for name in "abc":
         begin_client(connection, name)
-    with pytest.raises(CommandRefused):
+    with pytest.raises(CommandError):
         begin_client(connection, "me")
     assert prune(connection) == 3
     assert prune(connection) == 0

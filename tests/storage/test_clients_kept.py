@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from actors.connections.log_cursor import can_resume
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage import log
 from actors.storage.log import OPEN_LOG, LogPageQuery, append_events, begin_client, read_page
 from actors.storage.messages import LogEvent, Operation, Outcome
@@ -100,10 +100,10 @@ def test_the_clients_of_which_anything_is_kept_are_so_many_and_no_more(
     for name in ("a", "b"):
         append_events(connection, name, [EVENT], NOW_MS)
     begin_client(connection, "c")
-    with pytest.raises(CommandRefused) as refused:
+    with pytest.raises(CommandError) as refused:
         append_events(connection, "d", [EVENT], NOW_MS)
     assert refused.value.code is ErrorCode.CONFLICT
-    with pytest.raises(CommandRefused):
+    with pytest.raises(CommandError):
         begin_client(connection, "d")
     # Known clients continue.
     begin_client(connection, "a")
@@ -121,6 +121,6 @@ async def test_an_operation_that_keeps_something_counts_its_client(
     async with storage_service(url, operations=[keeping, passing]) as service:
         for _ in range(2):
             assert (await service.storage.transact(keeping, None, client_id="first")).value == "kept"
-        with pytest.raises(CommandRefused, match="takes no other"):
+        with pytest.raises(CommandError, match="takes no other"):
             await service.storage.transact(keeping, None, client_id="second")
         assert (await service.storage.transact(passing, None, client_id="second")).value == "passed"

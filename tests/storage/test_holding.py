@@ -13,7 +13,7 @@ import trio
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.database import database_url, open_engine
 from actors.storage.errors import DatabaseHeld
 from actors.storage.holding import holder_name, holding_file
@@ -37,7 +37,7 @@ async def write(service: StorageService, name: str) -> str:
     """Write a note. Returns `stored`, or the code of the rejection."""
     try:
         await service.storage.transact(NOTE, name, client_id="me", timeout=15)
-    except CommandRefused as refusal:
+    except CommandError as refusal:
         return refusal.code.value
     return "stored"
 

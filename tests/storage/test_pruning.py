@@ -6,7 +6,7 @@ import attrs
 import pytest
 from sqlalchemy import Connection, func, select
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage import log
 from actors.storage.clocks import KeyClock
 from actors.storage.idempotency import KEPT_MILLISECONDS, find_outcome, keep_outcome, prune_outcomes
@@ -87,7 +87,7 @@ def test_outcomes_are_known_for_ten_minutes(connection: Connection) -> None:
     found = find_outcome(connection, key, str, almost)
     assert found is not None
     assert (found.value, found.is_repeat, found.head) == ("milk", True, 4)
-    with pytest.raises(CommandRefused, match="used for another command"):
+    with pytest.raises(CommandError, match="used for another command"):
         find_outcome(connection, other, str, almost)
     assert prune_outcomes(connection, almost) == 0
     # Once expired it counts as deleted, pruned or not.
@@ -158,6 +158,6 @@ def test_cl6_what_has_to_be_known_and_is_not_is_refused(connection: Connection) 
     never = attrs.evolve(key, command_id="never")
     clocks.running_ms += KEPT_MILLISECONDS
     for one in (key, never):
-        with pytest.raises(CommandRefused, match="nothing was carried out now") as refused:
+        with pytest.raises(CommandError, match="nothing was carried out now") as refused:
             find_outcome(connection, one, int, clock.now_ms(connection))
         assert (refused.value.code, refused.value.field) == (ErrorCode.CONFLICT, "only_if_known")

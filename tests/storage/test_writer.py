@@ -12,7 +12,7 @@ from attrs import frozen
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.database import open_engine
 from actors.storage.log import LOG_PAGE, OPEN_LOG, LogPageQuery
 from actors.storage.messages import (
@@ -48,7 +48,7 @@ class Note:
 def _note(connection: Connection, wanted: str) -> Outcome[Note]:
     connection.execute(text("INSERT INTO notes VALUES (:text)"), {"text": wanted})
     if wanted == "refuse me":
-        raise CommandRefused(ErrorCode.CONFLICT, "no such note", field="data.text")
+        raise CommandError(ErrorCode.CONFLICT, "no such note", field="data.text")
     if wanted == "break":
         raise ZeroDivisionError(wanted)
     return Outcome(
@@ -129,7 +129,7 @@ async def test_an_answered_write_is_on_disk_with_its_event(notes: URL) -> None:
 async def test_sequence_numbers_have_no_hole_where_a_write_was_undone(notes: URL) -> None:
     async with service_on(notes) as service:
         await note(service, "one")
-        with pytest.raises(CommandRefused) as refused:
+        with pytest.raises(CommandError) as refused:
             await note(service, "refuse me")
         assert (refused.value.code, refused.value.field) == (ErrorCode.CONFLICT, "data.text")
         with pytest.raises(HandlerFailed, match="ZeroDivisionError"):
@@ -164,7 +164,7 @@ async def test_writes_that_wait_are_committed_together_and_fail_alone(notes: URL
         async def write(wanted: str) -> None:
             try:
                 outcomes[wanted] = (await note(service, wanted)).head
-            except (CommandRefused, HandlerFailed) as error:
+            except (CommandError, HandlerFailed) as error:
                 outcomes[wanted] = type(error).__name__
 
         async with trio.open_nursery() as nursery:
@@ -177,7 +177,7 @@ async def test_writes_that_wait_are_committed_together_and_fail_alone(notes: URL
             await trio.testing.wait_all_tasks_blocked()
             gate.leave.set()
         assert outcomes.pop("break") == "HandlerFailed"
-        assert outcomes.pop("refuse me") == "CommandRefused"
+        assert outcomes.pop("refuse me") == "CommandError"
         assert sorted(outcomes.values()) == list(range(1, 21))  # type: ignore[type-var]
         health: StorageHealth = await service.storage.writer.ask(DescribeStorage(), timeout=60)
         # One for the gate, one for all that waited meanwhile.
@@ -191,7 +191,7 @@ async def test_a_repeated_command_is_carried_out_once_and_answered_alike(notes: 
         first = await note(service, "milk", key=key("7"))
         again = await note(service, "milk", key=key("7"))
         assert again == Committed(value=first.value, is_repeat=True, head=1)
-        with pytest.raises(CommandRefused) as refused:
+        with pytest.raises(CommandError) as refused:
             await note(service, "bread", key=key("7", digest="other"))
         assert (refused.value.code, refused.value.field) == (ErrorCode.CONFLICT, "id")
         # Another device may use the same id for something else.
@@ -210,7 +210,7 @@ async def test_a_repeated_command_is_known_after_a_restart(notes: URL) -> None:
 async def test_a_refused_command_may_come_again(notes: URL) -> None:
     async with service_on(notes) as service:
         for _ in range(2):
-            with pytest.raises(CommandRefused, match="no such note"):
+            with pytest.raises(CommandError, match="no such note"):
                 await note(service, "refuse me", key=key("7"))
 
 
@@ -231,7 +231,7 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading_and_writing_again(
         await note(service, "small")
         pages = (await service.storage.transact(PRAGMA, "page_count", client_id="me")).value
         await service.storage.transact(PRAGMA, f"max_page_count={pages}", client_id="me")
-        with pytest.raises(CommandRefused) as refused:
+        with pytest.raises(CommandError) as refused:
             await note(service, "x" * 30_000)
         assert (refused.value.code, refused.value.code.is_temporary) == (ErrorCode.UNAVAILABLE, True)
         health: StorageHealth = await service.storage.writer.ask(DescribeStorage(), timeout=60)
@@ -304,5 +304,5 @@ async def test_a_reader_cannot_write(notes: URL) -> None:
         "intruder", lambda connection, _: connection.execute(text("DELETE FROM notes")) and None
     )
     async with storage_service(notes, queries=(intruder,)) as service:
-        with pytest.raises(CommandRefused, match="cannot be read"):
+        with pytest.raises(CommandError, match="cannot be read"):
             await service.storage.read(intruder, None)

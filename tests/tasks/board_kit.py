@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 from sqlalchemy import Connection, select
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.messages import LogEvent, Outcome, Trigger
 from actors.tasks.context import CommandContext
 from actors.tasks.messages import TASK_REQUESTS, CleanUpTasks, ImportTasks
@@ -109,11 +109,11 @@ class BoardStore:
         return types
 
 
-def refusal_of(store: BoardStore, kind: str, **data: Any) -> CommandRefused:
+def refusal_of(store: BoardStore, kind: str, **data: Any) -> CommandError:
     """What refuses the command; fails where nothing does."""
     try:
         store.do(kind, **data)
-    except CommandRefused as refusal:
+    except CommandError as refusal:
         return refusal
     raise AssertionError(f"{kind} was carried out")
 
@@ -126,7 +126,7 @@ def everything(board: BoardStore) -> list[object]:
     ]
 
 
-def refuse(board: BoardStore, code: ErrorCode, field: str, kind: str, **data: object) -> CommandRefused:
+def refuse(board: BoardStore, code: ErrorCode, field: str, kind: str, **data: object) -> CommandError:
     """The command is refused so, and changes nothing."""
     before = everything(board)
     refusal = refusal_of(board, kind, **data)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage.database import open_engine
 from actors.tasks.rules import TRANSITIONS, is_allowed
 from protocol.board import BoardMirror
@@ -27,11 +27,11 @@ STATUSES = st.sampled_from(list(TaskStatus))
 LIMIT = 3
 
 
-def attempt(store: BoardStore, kind: str, **data: Any) -> tuple[Any, CommandRefused | None]:
+def attempt(store: BoardStore, kind: str, **data: Any) -> tuple[Any, CommandError | None]:
     """What the command answers, or why it is refused."""
     try:
         return store.do(kind, **data), None
-    except CommandRefused as refusal:
+    except CommandError as refusal:
         return None, refusal
 
 
@@ -64,7 +64,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.store.do("task_limits", project="default", limits={"testing": LIMIT})
         return multiple(*(self.create(TaskStatus.TODO, []) for _ in range(4)))
 
-    def attempt(self, kind: str, **data: Any) -> tuple[Any, CommandRefused | None]:
+    def attempt(self, kind: str, **data: Any) -> tuple[Any, CommandError | None]:
         """What the command answers, or why it is refused."""
         return attempt(self.store, kind, **data)
 
@@ -135,7 +135,7 @@ class BoardMachine(RuleBasedStateMachine):
             frontier += new
         try:
             task = self.store.do("task_update", task_id=task_id, version=self.versions[task_id], dependencies=wanted)
-        except CommandRefused:
+        except CommandError:
             assert task_id in reached
             return
         assert task_id not in reached
@@ -149,7 +149,7 @@ class BoardMachine(RuleBasedStateMachine):
         dependents = [one for one, others in self.waits_for.items() if task_id in others]
         try:
             self.store.do("task_delete", task_id=task_id, version=self.versions[task_id], force=force)
-        except CommandRefused:
+        except CommandError:
             assert dependents
             assert not force
             return

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.tasks.actor import CheckLeases
 from actors.tasks.claims import EndedLeasesQuery, find_ended_leases, return_tasks
 from actors.tasks.context import CommandContext
@@ -51,8 +51,8 @@ def sweep(board: BoardStore) -> int:
     return count
 
 
-def refused(board: BoardStore, request: type, data: Any) -> CommandRefused:
-    with pytest.raises(CommandRefused) as refusal:
+def refused(board: BoardStore, request: type, data: Any) -> CommandError:
+    with pytest.raises(CommandError) as refusal:
         _carry_out(board, request, data)
     return refusal.value
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
+from actors.errors import CommandError
 from actors.inference.messages import Complete, Completion, GenerationRefused
-from actors.refusals import CommandRefused
 from actors.storage.messages import Committed, Query, Read, Storage, Transact
 from actors.tasks.actor import REQUESTS_AT_ONCE, RETRY_SECONDS, CheckDueTasks, Tasks
 from actors.tasks.analysis import wants_analysis
@@ -265,7 +265,7 @@ async def test_what_waits_for_an_analysis_is_found_once_the_database_can_be_read
 
 
 async def test_due_dates_and_leases_are_looked_for_again_after_the_database_could_not_be_read() -> None:
-    readers = RecordingRef("storage/readers", {Read: CommandRefused(ErrorCode.UNAVAILABLE, "no disk")})
+    readers = RecordingRef("storage/readers", {Read: CommandError(ErrorCode.UNAVAILABLE, "no disk")})
     actor = Tasks(Storage(RecordingRef("storage/writer"), readers), RecordingRef("model"))
     for _ in range(2):
         assert (await run_handler(actor, CheckDueTasks(), run_spawned=True)).error is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.storage import log
 from actors.tasks import bulk as several
 from actors.tasks.context import CommandContext
@@ -155,5 +155,5 @@ async def test_a_board_without_limits_takes_no_place(tmp_path: Path, monkeypatch
             await limit(name)
         await limit("me", in_progress=1)
         await limit("c")
-        with pytest.raises(CommandRefused, match="takes no other"):
+        with pytest.raises(CommandError, match="takes no other"):
             await limit("c", in_progress=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from protocol.errors import ErrorCode
 
 __all__ = ["INTERNAL", "INVALID_PARAMS", "as_arguments", "mcp_error", "no_such_route", "refused_call"]
@@ -37,7 +37,7 @@ def no_such_route(problem: dict[str, Any], method: str, path: str) -> dict[str, 
     return {**problem, "detail": f"{method} {path} does not exist: MCP is served at POST /mcp"}
 
 
-def refused_call(refusal: CommandRefused) -> dict[str, Any]:
+def refused_call(refusal: CommandError) -> dict[str, Any]:
     """Describe a rejected call to the model."""
     told: dict[str, Any] = {"code": refusal.code.value, "message": as_arguments(refusal.message)}
     if refusal.field is not None:

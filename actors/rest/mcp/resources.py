@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from attrs import frozen
 
 from actors.assistant.messages import GetConversation, ListConversations
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.mcp.tools import DEVICE, SERVICE_SECONDS, Asker
 from actors.tasks.messages import ReadBoard
 from protocol.codec import structure, unstructure
@@ -59,10 +59,10 @@ async def list_page(asker: Asker, cursor: str | None) -> tuple[list[Listed], str
 
 
 async def read(asker: Asker, uri: str) -> Any:
-    """Read a resource as JSON values. Raises `CommandRefused`: `not_found`."""
+    """Read a resource as JSON values. Raises `CommandError`: `not_found`."""
     found = _ADDRESS.fullmatch(uri)
     if found is None:
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"there is no resource {uri[:128]!r}", field="uri")
+        raise CommandError(ErrorCode.NOT_FOUND, f"there is no resource {uri[:128]!r}", field="uri")
     name = unquote(found["name"])
     if found["kind"] == "board":
         board: TaskBoard = structure({"project": name}, TaskBoard, prefix="uri")

@@ -14,7 +14,7 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.answers import streamed_answer
 from actors.rest.asgi_connection import EXCHANGE_TASKS
 from actors.rest.mcp.tools import Asker
@@ -51,7 +51,7 @@ def register_mcp(app: QuartTrio, services: Services) -> None:
         try:
             running.acquire_on_behalf_of_nowait(exchange)
         except trio.WouldBlock:
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.OVERLOADED, f"{CALLS_AT_ONCE} calls are already in progress", retry_after_ms=RETRY_MS
             ) from None
         try:
@@ -113,7 +113,7 @@ class _Exchange:
         try:
             start = await self._parts.receive()
         except trio.EndOfChannel:
-            raise CommandRefused(ErrorCode.INTERNAL, "the server failed to carry this out") from None
+            raise CommandError(ErrorCode.INTERNAL, "the server failed to carry this out") from None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]}
         content_type = headers.pop("content-type", "application/json")
         if content_type.startswith("text/event-stream"):

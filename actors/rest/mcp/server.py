@@ -15,7 +15,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 
-from actors.refusals import CommandRefused, refusal_of
+from actors.errors import CommandError, error_from_fault
 from actors.rest.mcp import resources
 from actors.rest.mcp.errors import INTERNAL, INVALID_PARAMS, refused_call
 from actors.rest.mcp.tools import TOOLS, Asker, Tool
@@ -62,7 +62,7 @@ def make_server(asker: Asker) -> Server[Any]:
     async def list_resources(_: Any, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
         try:
             page, following = await resources.list_page(asker, None if params is None else params.cursor)
-        except (CommandRefused, ProtocolFault, RuntimeFault) as fault:
+        except (CommandError, ProtocolFault, RuntimeFault) as fault:
             raise _as_error(fault) from None
         listed = [
             types.Resource(uri=one.uri, name=one.name, description=one.description, mime_type=JSON) for one in page
@@ -81,7 +81,7 @@ def make_server(asker: Asker) -> Server[Any]:
         uri = str(params.uri)
         try:
             found = await resources.read(asker, uri)
-        except (CommandRefused, ProtocolFault, RuntimeFault) as fault:
+        except (CommandError, ProtocolFault, RuntimeFault) as fault:
             raise _as_error(fault) from None
         text = encode(found).decode()
         return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, mime_type=JSON, text=text)])
@@ -113,9 +113,9 @@ async def _called(asker: Asker, tool: Tool, arguments: dict[str, Any]) -> types.
     """Run the call. Rejections are results too, which the calling model can read."""
     try:
         if not tool.is_for(asker.who):
-            raise CommandRefused(ErrorCode.FORBIDDEN, f"{tool.name} needs a token with the role {tool.role}")
+            raise CommandError(ErrorCode.FORBIDDEN, f"{tool.name} needs a token with the role {tool.role}")
         told = await tool.run(asker, structure(arguments, tool.arguments, prefix="arguments"))
-    except (CommandRefused, ProtocolFault, RuntimeFault) as fault:
+    except (CommandError, ProtocolFault, RuntimeFault) as fault:
         return _result(refused_call(_refusal(fault, writes=not tool.reads_only)), is_error=True)
     return _result(told)
 
@@ -128,19 +128,19 @@ def _result(told: dict[str, Any], *, is_error: bool = False) -> types.CallToolRe
     )
 
 
-def _refusal(fault: CommandRefused | ProtocolFault | RuntimeFault, *, writes: bool) -> CommandRefused:
-    if isinstance(fault, CommandRefused):
+def _refusal(fault: CommandError | ProtocolFault | RuntimeFault, *, writes: bool) -> CommandError:
+    if isinstance(fault, CommandError):
         return fault
     if isinstance(fault, ProtocolFault):
-        return CommandRefused(fault.code, fault.message, field=fault.field)
-    found = refusal_of(fault, writes=writes)
+        return CommandError(fault.code, fault.message, field=fault.field)
+    found = error_from_fault(fault, writes=writes)
     if found is None:
         _log.error("call failed", exc_info=fault)
-        return CommandRefused(ErrorCode.INTERNAL, "the server failed to carry this out")
+        return CommandError(ErrorCode.INTERNAL, "the server failed to carry this out")
     return found
 
 
-def _as_error(fault: CommandRefused | ProtocolFault | RuntimeFault) -> MCPError:
+def _as_error(fault: CommandError | ProtocolFault | RuntimeFault) -> MCPError:
     """Convert to an error, for requests whose results have no error field."""
     refusal = _refusal(fault, writes=False)
     is_ours = refusal.code in (ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED)

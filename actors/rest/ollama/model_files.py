@@ -20,8 +20,8 @@ import trio
 from quart import Response, jsonify
 from quart_trio import QuartTrio
 
+from actors.errors import CommandError
 from actors.inference.messages import ListModels, ModelState
-from actors.refusals import CommandRefused
 from actors.rest.answers import empty_answer, streamed_answer
 from actors.rest.ollama.requests import ModelRequest, model_name
 from actors.rest.openai.answers import SIGN_OF_LIFE_SECONDS
@@ -60,7 +60,7 @@ def register_model_files(app: QuartTrio, services: Services, read: Callable[[], 
                 async for _ in told:
                     pass
         except _Failed as error:
-            raise CommandRefused(ErrorCode.UNAVAILABLE, str(error)) from None
+            raise CommandError(ErrorCode.UNAVAILABLE, str(error)) from None
         return jsonify({"status": "success"})
 
     @app.delete("/api/delete")
@@ -69,7 +69,7 @@ def register_model_files(app: QuartTrio, services: Services, read: Callable[[], 
         models: tuple[ModelState, ...] = await services.inference.ask(ListModels(), timeout=LIST_SECONDS)
         found = [one for one in models if name in (one.name, one.full_name) and one.state != "absent"]
         if any(one.is_in_use for one in found):
-            raise CommandRefused(ErrorCode.CONFLICT, f"model {name!r} is in use", field="body.model")
+            raise CommandError(ErrorCode.CONFLICT, f"model {name!r} is in use", field="body.model")
         with trio.fail_after(REMOVE_SECONDS):
             done = await trio.run_process(
                 [*services.remove_command, name], capture_stdout=True, capture_stderr=True, check=False
@@ -77,7 +77,7 @@ def register_model_files(app: QuartTrio, services: Services, read: Callable[[], 
         if done.returncode:
             code = ErrorCode.CONFLICT if found else ErrorCode.NOT_FOUND
             words = _words(done.stderr) if found else f"model {name!r} not found"
-            raise CommandRefused(code, words, field="body.model")
+            raise CommandError(code, words, field="body.model")
         return empty_answer(200, {})
 
 

@@ -14,6 +14,7 @@ from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
+from actors.errors import CommandError
 from actors.inference.embedding_messages import is_encoder
 from actors.inference.messages import (
     EngineHealth,
@@ -24,7 +25,6 @@ from actors.inference.messages import (
     ModelState,
     UnloadModel,
 )
-from actors.refusals import CommandRefused
 from actors.rest.answer_reading.reader import answer_reader
 from actors.rest.answers import streamed_answer
 from actors.rest.models import encoder_health, engine_health, loaded_model
@@ -108,7 +108,7 @@ def register_ollama(app: QuartTrio, services: Services) -> None:
             one for one in await _models(services) if wanted in (one.name, one.full_name) and one.state != "absent"
         ]
         if not found or not (who.is_operator or found[0].is_in_use):
-            raise CommandRefused(ErrorCode.NOT_FOUND, f"model {wanted[:64]!r} not found", field="body.model")
+            raise CommandError(ErrorCode.NOT_FOUND, f"model {wanted[:64]!r} not found", field="body.model")
         return jsonify(shown_model(found[0], await engine_health(services) if found[0].is_in_use else None))
 
     @app.post("/api/chat")
@@ -179,7 +179,7 @@ async def _load(
     """Carry out an empty request, with which Ollama's clients load and unload a model."""
     if wanted.unloads:
         if not who.is_operator:
-            raise CommandRefused(ErrorCode.FORBIDDEN, "this needs a token with the role operator", field="keep_alive")
+            raise CommandError(ErrorCode.FORBIDDEN, "this needs a token with the role operator", field="keep_alive")
         await services.inference.ask(UnloadModel(health.model), timeout=CHANGE_SECONDS)
     elif health.state != "ready":
         await services.inference.ask(LoadModel(health.model), timeout=CHANGE_SECONDS)

@@ -22,7 +22,7 @@ from actors.assistant.messages import (
     ReadItems,
 )
 from actors.clock import now_milliseconds
-from actors.refusals import CommandRefused
+from actors.errors import CommandError
 from actors.rest.openai.ignored import IgnoredFields
 from actors.rest.references import Services
 from actors.rest.responses.items import readable_items
@@ -46,9 +46,9 @@ class _Labels:
     metadata: dict[str, Any] | None = field(default=None, validator=labels)
 
 
-def no_conversation(name: str, path: str = "id") -> CommandRefused:
+def no_conversation(name: str, path: str = "id") -> CommandError:
     """Build the error for a conversation that does not exist."""
-    return CommandRefused(ErrorCode.NOT_FOUND, f"Conversation with id {name[:64]!r} not found.", field=path)
+    return CommandError(ErrorCode.NOT_FOUND, f"Conversation with id {name[:64]!r} not found.", field=path)
 
 
 @frozen
@@ -172,7 +172,7 @@ def _labels_of(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str) -> str:
-    """Check the format of an id. Raises `CommandRefused` if it cannot exist."""
+    """Check the format of an id. Raises `CommandError` if it cannot exist."""
     if not is_client_name(name):
         raise no_conversation(name)
     return name

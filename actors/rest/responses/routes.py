@@ -16,8 +16,8 @@ from quart_trio import QuartTrio
 
 from actors.access.messages import Identity
 from actors.assistant.messages import ItemConversation, ReadItemContext
+from actors.errors import CommandError
 from actors.inference.messages import EngineHealth, GenerateWithTools, MeasurePrompt, PromptSize, is_held
-from actors.refusals import CommandRefused
 from actors.responses.messages import (
     CancelResponse,
     DeleteResponse,
@@ -143,7 +143,7 @@ class _ResponseStarter:
         health = await loaded_model(self.services, wanted.plain.model, "body.model")
         try:
             return await self._begin(who, wanted, health, key)
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             # The conflict may come from the same request, sent twice at once, that holds the conversation.
             begun = await self._begun_before(who, key) if refusal.code is ErrorCode.CONFLICT else None
             if begun is None:
@@ -230,7 +230,7 @@ class _ResponseStarter:
         if previous is None:
             return [], None
         if not ID.fullmatch(previous):
-            raise CommandRefused(
+            raise CommandError(
                 ErrorCode.NOT_FOUND,
                 f"Previous response with id {previous[:64]!r} not found.",
                 field="body.previous_response_id",
@@ -251,7 +251,7 @@ class _ResponseStarter:
             if response_id not in known and ID.fullmatch(response_id):
                 try:
                     snapshot = await self.ask(ReadResponse(client_id=client_id, id=response_id))
-                except CommandRefused:
+                except CommandError:
                     known[response_id] = {}
                 else:
                     found = [*snapshot.response.input, *output_of(snapshot)]
@@ -259,7 +259,7 @@ class _ResponseStarter:
             item = known.get(response_id, {}).get(name)
             if item is None:
                 field = f"body.input[{index}].id"
-                raise CommandRefused(ErrorCode.NOT_FOUND, f"Item with id {name[:64]!r} not found.", field=field)
+                raise CommandError(ErrorCode.NOT_FOUND, f"Item with id {name[:64]!r} not found.", field=field)
             items[index] = item
         return attrs.evolve(wanted, items=items)
 
@@ -295,7 +295,7 @@ async def _stream(
     while True:
         try:
             page = await source.next()
-        except CommandRefused as refusal:
+        except CommandError as refusal:
             body, _ = responses_error(problem_of(refusal.code, refusal.message, field=refusal.field))
             yield as_sent(error_event(body, events.last_number + 1))
             return
@@ -344,9 +344,9 @@ def _named(places: Sequence[str]) -> list[str]:
 
 
 def _checked(response_id: str) -> str:
-    """Check the format of an id. Raises `CommandRefused` if it cannot exist."""
+    """Check the format of an id. Raises `CommandError` if it cannot exist."""
     if not ID.fullmatch(response_id):
-        raise CommandRefused(ErrorCode.NOT_FOUND, f"Response with id {response_id[:64]!r} not found.", field="id")
+        raise CommandError(ErrorCode.NOT_FOUND, f"Response with id {response_id[:64]!r} not found.", field="id")
     return response_id
 
 

@@ -45,7 +45,7 @@ class PagesOfStored:
         self._lost_at: float | None = None
 
     async def next(self, wait_seconds: float = FOLLOW_SECONDS) -> ResponsePage:
-        """Return the next page. Raises `CommandRefused` if the response was deleted."""
+        """Return the next page. Raises `CommandError` if the response was deleted."""
         try:
             page: ResponsePage = await self._responses.ask(
                 FollowResponse(
