@@ -12,6 +12,8 @@ import { batch, signal } from "./vendor/signals.js";
 
 /** Of each column that are read at once; the page says how many more there are. */
 const COLUMN_TASKS = 50;
+/** Of each column that one reading of a board can have. */
+const MOST_READ = 100;
 /** Of each column that are shown at most, however many there are. */
 export const MOST_TASKS = 200;
 const RELOAD_MS = 250;
@@ -27,6 +29,9 @@ export const said = signal("");
 export const pending = signal(/** @type {ReadonlySet<string>} */ (new Set()));
 let isOpen = false;
 let reading = 0;
+let isReading = false;
+/** Whether an event came while a board was being read, which may or may not be in what was read. */
+let hasMissed = false;
 let isReloading = false;
 
 onConnected(() => {
@@ -37,24 +42,44 @@ onEvent((event) => {
   if (!isOpen) return;
   const task = /** @type {Task | undefined} */ (event.data.task);
   if (event.type === "snapshot") load();
-  else if (event.type === "task_deleted") remove(String(event.data.task_id));
-  else if (TASK_EVENTS.has(event.type) && task !== undefined) put(task);
+  else if (event.type === "task_deleted") follow(String(event.data.task_id), (id) => remove(id));
+  else if (event.type === "task_created" && task !== undefined) follow(null, () => put(task));
+  else if (TASK_EVENTS.has(event.type) && task !== undefined) follow(task.id, () => put(task));
 });
+
+/**
+ * Does what an event says, where this page can know what that comes to: of a task that is not shown it does not know the column.
+ * @param {string | null} id null for a task that is new
+ * @param {(id: string) => void} change
+ */
+function follow(id, change) {
+  hasMissed ||= isReading;
+  const hasHidden = columns.value.some((column) => column.count > column.tasks.length);
+  if (id !== null && hasHidden && find(id) === null) reloadSoon();
+  else change(id ?? "");
+}
 
 /** Reads the board; what is known of it stays until then. @param {string} [name] */
 export async function load(name) {
   isOpen = true;
   const number = ++reading;
+  isReading = true;
+  hasMissed = false;
   try {
     const wanted = name || project.value;
-    const board = await server().command("task_board", { limit: COLUMN_TASKS, ...(wanted && { project: wanted }) });
+    const shown = Math.max(COLUMN_TASKS, ...columns.value.map((one) => one.tasks.length));
+    const limit = Math.min(shown, MOST_READ);
+    const board = await server().command("task_board", { limit, ...(wanted && { project: wanted }) });
     if (number !== reading) return;
     batch(() => {
       project.value = board.project;
       columns.value = board.columns;
     });
+    if (hasMissed) reloadSoon();
   } catch (error) {
     if (error instanceof CommandFailed) problem.value = error.message;
+  } finally {
+    if (number === reading) isReading = false;
   }
 }
 
