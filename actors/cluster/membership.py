@@ -1,4 +1,4 @@
-"""This node's lease in the database, and the end of nodes that no longer renew theirs."""
+"""Renews this node's lease in the database, and reaps nodes whose leases have expired."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Membership(Actor[DescribeCluster]):
         self._problem: str | None = "this node has not joined yet"
 
     async def started(self) -> None:
-        """Begin to join; the server works for nobody meanwhile who would mind."""
+        """Begin to join the cluster."""
         self.context.spawn(self._live)
 
     async def handle(self, message: DescribeCluster) -> ClusterHealth:
@@ -108,7 +108,7 @@ class Membership(Actor[DescribeCluster]):
 
     @property
     def _lock_name(self) -> str:
-        """In place of a client's name, which has no blank: renewals wait for nobody's writes."""
+        """Lock name in place of a client id. It contains a space, which no client id has, so renewals never wait for clients' writes."""
         return f"node {self._settings.node}"
 
     async def _live(self) -> None:

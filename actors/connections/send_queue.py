@@ -1,8 +1,8 @@
 """The send queue of one socket: bounded, ordered, with a policy for each class of frame. No I/O.
 
 Adjacent tokens of one stream are merged into one, a state keeps only its newest value, and everything else is queued as
-it is. Operator topics are encoded only when their turn comes. Events ask first whether they fit; those that do not are
-read later from where they are stored, page by page as the writer drains, and do not count as lag. Replies have a
+it is. Operator topics are encoded only when their turn comes. The caller checks that an event fits before
+queueing it; the others are read later from where they are stored, page by page as the writer drains, and do not count as lag. Replies have a
 budget of their own, and their producers wait for it.
 """
 

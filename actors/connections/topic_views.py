@@ -1,4 +1,4 @@
-"""The operator topics that one connection watches: the state of each that its peer was sent last, and the newest one.
+"""The operator topics that one connection watches: for each, the last state sent and the newest.
 
 However slowly the peer reads, at most one frame of a topic is queued. It is built when the writer takes it, as the
 difference between the peer's state and the newest.

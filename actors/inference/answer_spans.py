@@ -66,8 +66,8 @@ def _parts(generation: Generation, now: float, above: TraceContext, wall_ns: Cal
         moments.append(("prefill", admitted, first, known))
     if first is not None:
         of_decode: dict[str, AttributeValue] = {"leanvibe.completion_tokens": len(generation.emitted_ids)}
-        if generation.deaths:
-            of_decode["leanvibe.engine_restarts"] = generation.deaths
+        if generation.death_record.deaths:
+            of_decode["leanvibe.engine_restarts"] = generation.death_record.deaths
         moments.append(("decode", first, now, of_decode))
     return [
         Span(

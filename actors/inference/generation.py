@@ -20,6 +20,7 @@ from actors.inference.messages import (
     PromptToken,
     ResumeFrom,
 )
+from actors.inference.poison_requests import DeathRecord
 from actors.inference.repetition import RepetitionDetector
 from actors.inference.text.stop_matcher import StopMatcher
 from actors.inference.text.text_model import Detokenizer
@@ -33,14 +34,8 @@ from protocol.events import Done, FinishReason, ProgressData, ProgressState, Tim
 if TYPE_CHECKING:
     from actors.inference.scheduler import Scheduler
 
-__all__ = ["MAXIMUM_DEATHS", "MAXIMUM_STRIKES", "NO_PROGRESS", "Generation", "progress_of"]
+__all__ = ["NO_PROGRESS", "Generation", "progress_of"]
 
-MAXIMUM_STRIKES = 3
-"""Strikes that end a request. A worker's death counts as one if the request had completed fewer than two steps. Two
-steps completed alone after a strike clear the request, and the count starts again."""
-MAXIMUM_DEATHS = 20
-"""Upper bound on worker deaths per request, whatever caused them."""
-STEPS_TO_CLEAR = 2
 NO_PROGRESS = GenerationProgress(is_running=False, prompt_tokens=0, read_tokens=0)
 """Progress of a generation that is over."""
 GRANT_TOKENS = 1024
@@ -102,10 +97,7 @@ class Generation:
     first_token_at: float | None = None
     last_token_at: float | None = None
     steps_since_admission: int = 0
-    strikes: int = 0
-    deaths: int = 0
-    is_suspected_poison: bool = False
-    """True from a strike until the two steps that clear it."""
+    death_record: DeathRecord = field(factory=DeathRecord)
     matcher: StopMatcher = field(init=False, repr=False)
     _unsent_ids: list[int] = field(factory=list, repr=False)
     _unsent_log_probability: float = 0.0
@@ -217,7 +209,7 @@ class Generation:
             prompt_tokens=len(self.prompt_ids),
             cached_tokens=self.cached_tokens or 0,
             answer_tokens=len(self.emitted_ids),
-            engine_restarts=self.deaths,
+            engine_restarts=self.death_record.deaths,
         )
 
     def grant(self) -> None:
@@ -334,7 +326,7 @@ class Generation:
             ),
             confidence=confidence,
             seed=self.seed,
-            engine_restarts=self.deaths,
+            engine_restarts=self.death_record.deaths,
             repetition=True if repeats_itself else None,
             calibrated=None if self.calibration is None or confidence is None else self.calibration.rate(confidence),
         )
@@ -347,20 +339,12 @@ class Generation:
     def worker_died(self) -> bool:
         """Records that its worker died. Returns True if it must not be tried again."""
         self.row = None
-        self.deaths += 1
-        if self.steps_since_admission < STEPS_TO_CLEAR:
-            self.is_suspected_poison = True
-            self.strikes += 1
-        else:
-            # It completed two steps alone, so another request caused the earlier strike.
-            self.is_suspected_poison = False
-            self.strikes = 0
-        return self.strikes >= MAXIMUM_STRIKES or self.deaths >= MAXIMUM_DEATHS
+        return self.death_record.note_death(self.steps_since_admission)
 
     @property
     def must_run_alone(self) -> bool:
         """True while a suspected request must run without neighbours, until it has proven harmless."""
-        return self.is_suspected_poison and self.steps_since_admission < STEPS_TO_CLEAR
+        return self.death_record.must_run_alone(self.steps_since_admission)
 
     def _deliver_text(self, text: str) -> None:
         self.seq += 1

@@ -356,7 +356,7 @@ class Scheduler:
                 self._endings.fail(
                     generation,
                     ErrorCode.ENGINE_FAILED,
-                    f"the engine died {generation.deaths} times while it worked on this request",
+                    f"the engine died {generation.death_record.deaths} times while it worked on this request",
                 )
             else:
                 self.queue.push(generation.client_id, generation, first=True)

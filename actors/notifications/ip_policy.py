@@ -1,4 +1,4 @@
-"""IP policy of URLs given by clients. Pure functions."""
+"""SSRF guard: which IP addresses a URL given by a client may reach. Pure functions."""
 
 from __future__ import annotations
 

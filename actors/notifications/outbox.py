@@ -1,4 +1,4 @@
-"""The outbox: due deliveries and the outcome of each attempt. Synchronous functions over a connection.
+"""The outbox: due deliveries and the outcome of each attempt. Synchronous functions over a database connection.
 
 Deliveries of one device go out in order, so a device waits as a whole: `devices.due_ms` is the time of its next attempt.
 """

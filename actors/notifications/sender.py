@@ -1,4 +1,4 @@
-"""The interface of push channels: one attempt on one delivery."""
+"""The interface of push channels: one attempt at one delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idempotency: the outcome of a command is stored with its change and repeated for ten minutes."""
+"""Idempotency: a command's outcome is stored in the transaction of its change, and returned to retries for ten minutes."""
 
 from __future__ import annotations
 

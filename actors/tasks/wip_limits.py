@@ -1,4 +1,4 @@
-"""Columns in the database: WIP limits, and positions of tasks."""
+"""Board columns in the database: enforces WIP limits and assigns positions of tasks."""
 
 from __future__ import annotations
 

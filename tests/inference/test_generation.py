@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.inference.generation import MAXIMUM_DEATHS, MAXIMUM_STRIKES, STEPS_TO_CLEAR, Generation
+from actors.inference.generation import Generation
 from actors.inference.messages import GenerationDone, GenerationEvent, GenerationTokens, ResumeFrom
+from actors.inference.poison_requests import MAXIMUM_DEATHS, MAXIMUM_STRIKES, STEPS_TO_CLEAR
 from actors.inference.text.text_model import MockText
 from protocol.commands import Generate
 from protocol.events import Done, FinishReason
@@ -195,7 +196,7 @@ def test_deaths_after_two_steps_charge_nobody_and_the_twentieth_ends_it() -> Non
         steps(generation, STEPS_TO_CLEAR)
         verdicts.append(generation.worker_died())
     assert verdicts == [False] * 19 + [True]
-    assert generation.strikes == 0
+    assert generation.death_record.strikes == 0
 
 
 def test_a_charged_request_runs_alone_until_two_steps_acquit_it() -> None:
@@ -210,7 +211,7 @@ def test_a_charged_request_runs_alone_until_two_steps_acquit_it() -> None:
     generation.worker_died()
     steps(generation, 0)
     assert not generation.must_run_alone, "the newest death was not charged to it"
-    assert generation.strikes == 0
+    assert generation.death_record.strikes == 0
 
 
 def test_somebody_who_kills_workers_again_and_again_poisons_no_request() -> None:

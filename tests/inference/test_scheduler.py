@@ -167,7 +167,7 @@ async def test_p02_a_death_after_one_step_of_many_tokens_is_charged_and_nothing_
     generation = harness.start()
     harness.step(cast("int", generation.row), "abcdefgh")
     harness.scheduler.engine_down(Down(path=ENGINE, incarnation=1, reason=DownReason.CRASHED))
-    assert (generation.strikes, generation.deaths) == (1, 1)
+    assert (generation.death_record.strikes, generation.death_record.deaths) == (1, 1)
     harness.scheduler.engine_ready(EngineReady(engine=ENGINE, incarnation=2, worker_pid=2, report=REPORT))
     again = harness.engine.told[-1]
     assert isinstance(again, AdmitRow)

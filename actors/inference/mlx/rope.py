@@ -8,7 +8,7 @@ were made with the short factors cannot continue past `trained_tokens`: that rai
 reads the row's tokens again from the first. Short and long keys are never mixed silently.
 
 With `is_always_long` every row uses the long factors at every length: rows then grow past `trained_tokens` with their
-existing keys, and shorter ones give other text than the reference.
+existing keys, and shorter rows produce different text from the reference.
 
 On the CPU the sines and cosines of a call are computed once for all layers. `mx.fast.rope` computes them for each layer
 and separately for queries and keys, which for 32 rows of the embedded model takes 7.0 ms of a step where this takes 2.8

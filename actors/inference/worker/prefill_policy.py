@@ -1,4 +1,4 @@
-"""Prefill policy: the prompts read together, the tokens read per step, and the pauses of rows just begun. Pure functions.
+"""Prefill policy: which prompts to prefill together, how many tokens per step, and when new rows pause. Pure functions.
 
 Chunked prefill keeps long prompts from stalling decoding: `PrefillBudget` bounds the prompt tokens of a step.
 

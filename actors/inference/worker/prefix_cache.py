@@ -1,7 +1,8 @@
 """Reuse of keys and values: a cache of finished rows' prefixes, and copies from rows of the batch with the same prompt.
 
 Clients request several answers to one prompt (`n`), and many send the same prompt at once. A row whose prompt is already
-in the batch copies its keys and values from there; a row that waits alongside an equal one waits until that one is read.
+in the batch copies its keys and values from there; of several waiting rows with the same
+prompt, one is prefilled first and the others copy from it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Radix tree of token sequences with cached blocks: true LRU eviction, bounded in bytes. No I/O.
 
-It knows tokens and sizes; the block type is the owner's. Each node holds the block of a span of
+It knows tokens and sizes; the caller chooses the type of blocks. Each node holds the block of a span of
 at most `SPAN` tokens. Sequences with a common prefix share its nodes, and a sequence that diverges within a
 span splits it. Lookup costs one comparison per span, so it is linear in the prompt.
 """
