@@ -269,7 +269,6 @@ class RedisMachine(CarrierMachine):
         answer = self.loop.run(self.persistently, append, log, held.fence, run.first, run.last, run.data)
         assert answer == Appended(run.last)
         held.runs.append(run)
-        self.loop.run(self.persistently, self.ears["ada"].hear)
 
     async def persistently(self, verb: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         with trio.fail_after(60):
