@@ -267,7 +267,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
         async with self._changing:
             count: int = await self._change(FORGET_TOKENS, None)
             await self._keep_local_token()
-        _log.warning("all tokens forgotten: every program of this machine may enter", tokens=count)
+        _log.warning("all tokens deleted: every program on this machine has access", tokens=count)
         return count
 
     async def _ensure(self) -> bool:
@@ -281,7 +281,7 @@ class Access(Actor[AccessRequest | CheckTokens | ReloadTokens | KeepLocalToken])
             await self._see_to_local_token(self._settings.data_folder)
         except (OSError, CommandError, RuntimeFault) as error:
             problem = error.strerror if isinstance(error, OSError) else str(error)
-            _log.error("the command line's token cannot be kept", error=problem)
+            _log.error("the command line's token cannot be stored", error=problem)
             self.context.note_problem(f"the command line has no token: {problem}")
             self.context.after(KEEP_SECONDS, KeepLocalToken())
         else:

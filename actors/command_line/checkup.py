@@ -222,7 +222,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         advice = (
             "stop the server, move the file away and put a backup back (`leanvibe restore FILE`), or a copy NAME.before-REVISION"
             if is_file
-            else "see that PostgreSQL runs there, and that the setting `database` is right"
+            else "check that PostgreSQL runs there, and that the setting `database` is correct"
         )
         yield Finding("database", PROBLEM, f"{shown} cannot be used: {said}", advice)
 
@@ -276,7 +276,7 @@ def _state_of_schema(connection: Connection, revision: str, shown: str) -> Findi
     return Finding(
         "database",
         PROBLEM,
-        f"{shown} is of revision {revision}, which this version does not know",
+        f"{shown} has revision {revision}, which this version does not know",
         "start the newer LeanVibe, or go back: `leanvibe restore FILE` into an empty database, with what was kept before the upgrade",
     )
 

@@ -190,7 +190,7 @@ async def _token_offer(system: ActorSystem, request: dict[str, Any]) -> dict[str
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ValueError("a list of strings is needed")
+        raise ValueError("a list of strings is required")
     return tuple(value)
 
 

@@ -232,7 +232,7 @@ class Monitor(Actor[MonitoringRequest | Collect]):
                     viewer.reference.tell_nowait(TopicCollected(collected))
                 except SendFault as error:
                     # It is told the newest state the next time, whatever it has missed.
-                    _log.info("viewer not told", viewer=path, error=str(error))
+                    _log.info("viewer not notified", viewer=path, error=str(error))
                 else:
                     viewer.told[topic] = collected.version
 

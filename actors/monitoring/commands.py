@@ -106,7 +106,7 @@ class OperatorCommands:
 
     async def _restart(self, path: str) -> ActorTold:
         self._refuse_own(path)
-        _log.warning("an operator restarts a part of the tree", path=path)
+        _log.warning("operator restarts part of the tree", path=path)
         try:
             await restart(self._system, path)
         except RuntimeFault as error:
@@ -116,7 +116,7 @@ class OperatorCommands:
     def _suspend(self, path: str, *, suspended: bool) -> ActorTold:
         if suspended:
             self._refuse_own(path)
-        _log.warning("an operator suspends an actor" if suspended else "an operator lets an actor go on", path=path)
+        _log.warning("operator suspends an actor" if suspended else "operator resumes an actor", path=path)
         try:
             suspend(self._system, path, suspended=suspended)
         except RuntimeFault as error:
@@ -129,7 +129,7 @@ class OperatorCommands:
         if path == own or path in ("root", "connections") or path.startswith("connections/sockets"):
             raise CommandError(
                 ErrorCode.CONFLICT,
-                f"{path} is what this page looks through; `leanvibe inspect` reaches it by another way",
+                f"this page itself depends on {path}; use `leanvibe inspect`, which does not",
                 field="data.path",
             )
 

@@ -197,6 +197,8 @@ class PushChannel(Actor[DeliverQueue]):
         except Exception as error:  # noqa: BLE001  isolation border: what one device brings about is its delivery's end alone
             # Neither text nor traceback: they may quote the address, which is a secret.
             kind = type(error).__name__
-            _log.error("delivery failed unforeseen", channel=page.channel.value, client_id=page.client_id, problem=kind)
+            _log.error(
+                "delivery failed unexpectedly", channel=page.channel.value, client_id=page.client_id, problem=kind
+            )
             attempt = Attempt(reason=f"the server could not send it: {kind}")
         return attempt

@@ -174,7 +174,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
                     self._in_app.tell_nowait(message)
                 except SendFault:
                     # Cumulative: the device's next one covers it.
-                    _log.debug("acknowledgement not noted", client_id=message.client_id)
+                    _log.debug("acknowledgement not recorded", client_id=message.client_id)
             case QueueDelivered(channel, client_id, device_id, number, is_recorded):
                 turn = self._busy[channel].get((client_id, device_id))
                 if turn is not None and turn.number == number:
@@ -292,7 +292,7 @@ class Dispatcher(Actor[DispatcherRequest | QueueDelivered | ReleaseDone | Watch]
             try:
                 return PushKey(public_key=(await self._keys()).public_key)
             except (OSError, ValueError) as error:
-                _log.error("the key for Web Push cannot be used", problem=type(error).__name__)
+                _log.error("the key for Web Push is unusable", problem=type(error).__name__)
                 raise CommandError(ErrorCode.UNAVAILABLE, "this server's key for Web Push cannot be read") from error
         call = _call_of(message)
         if isinstance(call.what, Query):
@@ -363,4 +363,4 @@ def _call_of(message: NotificationRequest) -> _Call:  # noqa: C901, PLR0912  a t
                 state=message.state,
             )
             return _Call(MARK, mark)
-    raise AssertionError(f"{type(message).__name__} is no request of this room")
+    raise AssertionError(f"{type(message).__name__} is not a request of this service")

@@ -93,7 +93,7 @@ class EngineMonitor(Actor[Poll]):
             health: EngineHealth = await self._inference.ask(DescribeEngine(), timeout=ASK_SECONDS)
         except RuntimeFault:
             # The inference room is starting again: how its engine is, nobody knows.
-            _log.debug("engine not described")
+            _log.debug("engine status not available")
         else:
             kind = self._state.observe(health.state, health.restarts, trio.current_time())
             if kind is not None:

@@ -77,7 +77,7 @@ def _before(cursor: str | None) -> int:
     if cursor is None:
         return 2**62
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise CommandError(ErrorCode.INVALID_FIELD, "cursor is no cursor of this list", field="cursor")
+        raise CommandError(ErrorCode.INVALID_FIELD, "cursor does not belong to this list", field="cursor")
     return int(cursor)
 
 

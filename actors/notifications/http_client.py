@@ -140,7 +140,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         for address in addresses:
             problem = None if self._allow_private else deny_reason(address)
             if problem is not None:
-                raise AddressRefused(f"{host} leads to an address that is refused: {problem}")
+                raise AddressRefused(f"{host} resolves to an address that is denied: {problem}")
         failure: Exception = httpcore2.ConnectError("the name has no address")
         for address in addresses:
             try:
@@ -157,7 +157,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Always refused: no URL given by a client leads to a file."""
-        raise AddressRefused("sockets in the file system are refused")
+        raise AddressRefused("Unix sockets are refused")
 
     async def sleep(self, seconds: float) -> None:
         """Used by the pool's retries."""
@@ -190,7 +190,7 @@ class HttpClient:
                 try:
                     context = await trio.to_thread.run_sync(_trusting, self._settings.ca_file)
                 except OSError as error:  # SSLError is one
-                    raise RequestFailed("the authorities to trust cannot be read") from error
+                    raise RequestFailed("the certificate authorities cannot be read") from error
                 # httpx's own core, because only there the network backend is a parameter. It follows no redirect,
                 # keeps no cookie and reads no proxy from the environment, which is all that is wanted here.
                 self._pool = httpcore2.AsyncConnectionPool(

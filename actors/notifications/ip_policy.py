@@ -54,7 +54,7 @@ def deny_reason(address: str) -> str | None:
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return "it is no IP address"
+        return "it is not an IP address"
     found = _carried(found)
     is_elsewhere = isinstance(found, ipaddress.IPv6Address) and found not in _GLOBAL_UNICAST
     if is_elsewhere or not found.is_global or any(found in one for one in _REFUSED):

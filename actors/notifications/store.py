@@ -126,7 +126,7 @@ def _cursor(text: str | None, name: str) -> tuple[str, int | None]:
     if text is None:
         return "u", None
     if text[:1] not in ("u", "r") or not (text[1:].isascii() and text[1:].isdigit() and len(text) < 19):
-        raise CommandError(ErrorCode.INVALID_FIELD, f"{name} is no cursor of this list", field=name)
+        raise CommandError(ErrorCode.INVALID_FIELD, f"{name} is not a cursor of this list", field=name)
     return text[0], int(text[1:])
 
 

@@ -60,7 +60,7 @@ class ServiceManager(Actor[Beat]):
             self._withheld += 1
             self._manager.send(status=problem)
             if self._problem is None:
-                _log.error("no sign of life for the service manager", problem=problem)
+                _log.error("watchdog message withheld", problem=problem)
         self._problem = problem
         self.context.after(beat_seconds(self._manager.watchdog_seconds), Beat())
 

@@ -31,7 +31,7 @@ def take_listening_sockets(
         return None
     if int(count) != EXPECTED:
         raise SocketsUnusable(
-            f"the service manager handed over {count} sockets; two are needed: ListenStream= of REST, then of the WebSocket"
+            f"the service manager passed {count} sockets; two are needed: ListenStream= of REST, then of the WebSocket"
         )
     with contextlib.ExitStack() as refused:
         rest = refused.enter_context(_listening(first))
@@ -47,7 +47,9 @@ def _listening(number: int) -> socket.socket:
         found = socket.socket(fileno=number)
         is_listening = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise SocketsUnusable(f"descriptor {number} of the service manager is no socket: {error.strerror}") from error
+        raise SocketsUnusable(
+            f"descriptor {number} of the service manager is not a socket: {error.strerror}"
+        ) from error
     if found.family not in (socket.AF_INET, socket.AF_INET6) or found.type != socket.SOCK_STREAM or not is_listening:
         found.close()
         raise SocketsUnusable(f"descriptor {number} of the service manager is not a listening TCP socket")

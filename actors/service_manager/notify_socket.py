@@ -45,7 +45,7 @@ class NotifySocket:
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(), name)
         except OSError as error:
-            _log.debug("service manager not told", problem=str(error))
+            _log.debug("service manager not notified", problem=str(error))
             return False
         return True
 

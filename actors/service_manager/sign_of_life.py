@@ -27,4 +27,4 @@ def problem_of_engine(engine: EngineHealth) -> str | None:
     """
     if engine.state != "ready" or engine.silent_seconds is None or engine.silent_seconds <= SILENT_SECONDS:
         return None
-    return f"the engine has not said anything for {engine.silent_seconds:.0f} s"
+    return f"the engine has been silent for {engine.silent_seconds:.0f} s"

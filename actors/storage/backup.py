@@ -86,17 +86,17 @@ def restore_backup(
     that have seen more must notice. Returns the files of the backup. Raises `BackupUnusable`. Blocking.
     """
     if header.revision not in known_revisions() and header.revision <= NEWEST_REVISION:
-        raise BackupUnusable(f"the backup is of revision {header.revision!r}, and this program knows of no such one")
+        raise BackupUnusable(f"the backup has revision {header.revision!r}, which this program does not know")
     if header.revision > NEWEST_REVISION:
         raise BackupUnusable(
-            f"the backup is of revision {header.revision} (LeanVibe {header.version}), this program knows "
-            f"{NEWEST_REVISION}; install that version or a newer one and restore it with that"
+            f"the backup has revision {header.revision} (LeanVibe {header.version}), but this program only knows "
+            f"{NEWEST_REVISION}; restore it with that version or a newer one"
         )
     _drop_everything(connection)
     migrate_within(connection, "", header.revision)
     tables = {one.name: one for one in _tables(connection)}
     if header.rows.keys() != tables.keys():
-        raise BackupUnusable("the backup does not have the tables of the revision that it says it has")
+        raise BackupUnusable("the backup does not have the tables of its claimed revision")
     files = tuple(_insert_rows(connection, backup, tables, sum(header.rows.values()), progress))
     _set_sequences(connection, tables)
     migrate_within(connection, header.revision, NEWEST_REVISION)

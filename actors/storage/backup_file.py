@@ -156,7 +156,7 @@ class BackupFile:
             with gzip.open(self._path, "rb") as lines:
                 while line := lines.readline(MAXIMUM_LINE_BYTES + 1):
                     if len(line) > MAXIMUM_LINE_BYTES or not line.endswith(b"\n"):
-                        raise BackupUnusable(f"{self._path} is damaged: a line of it has no end")
+                        raise BackupUnusable(f"{self._path} is damaged: a line has no end")
                     content = self._parsed(line)
                     if isinstance(content, dict) and "end" in content:
                         if content["end"] != digest.hexdigest() or not has_header or lines.read(1):
@@ -173,13 +173,15 @@ class BackupFile:
             raise BackupUnusable(f"{self._path} {word}: {error}") from error
         except EOFError:
             pass
-        raise BackupUnusable(f"{self._path} ends too soon: it was cut, or the program that wrote it was ended")
+        raise BackupUnusable(
+            f"{self._path} is incomplete: it was truncated, or the program that wrote it was interrupted"
+        )
 
     def _parsed(self, line: bytes) -> Any:
         try:
             return json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BackupUnusable(f"{self._path} is damaged: a line of it is not JSON") from error
+            raise BackupUnusable(f"{self._path} is damaged: a line is not JSON") from error
 
     def _header(self, content: Any) -> BackupHeader:
         if not isinstance(content, dict) or "leanvibe_backup" not in content:
@@ -192,7 +194,7 @@ class BackupFile:
         texts = [content.get(name) for name in ("revision", "version", "created_at")]
         rows = content.get("rows")
         if not all(isinstance(one, str) for one in texts) or not isinstance(rows, dict):
-            raise BackupUnusable(f"{self._path} is damaged: its first line lacks something")
+            raise BackupUnusable(f"{self._path} is damaged: its first line is incomplete")
         return BackupHeader(
             revision=content["revision"], version=content["version"], created_at=content["created_at"], rows=rows
         )
@@ -208,7 +210,7 @@ class BackupFile:
                 return FileEntry(str(content["file"]), data)
             return TableEntry(str(content["table"]), tuple(str(one) for one in content["columns"]))
         except (TypeError, KeyError, ValueError, binascii.Error) as error:
-            raise BackupUnusable(f"{self._path} is damaged: a line of it is neither a row nor a table") from error
+            raise BackupUnusable(f"{self._path} is damaged: a line is neither a row nor a table") from error
 
 
 def _plain(value: Any) -> Any:

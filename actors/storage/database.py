@@ -44,13 +44,15 @@ def database_url(configured: str | None, data_folder: Path) -> URL:
         url = make_url(configured)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise DatabaseUnusable(
-            "the setting `database` is no database URL; one is postgresql://USER@HOST:5432/NAME or sqlite:////PATH"
+            "the setting `database` is not a database URL, such as postgresql://USER@HOST:5432/NAME or sqlite:////PATH"
         ) from error
     if url.drivername in ("postgresql", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         if url.database in (None, "", ":memory:"):
-            raise DatabaseUnusable("`database` must name a file: what is in memory is gone with the connection")
+            raise DatabaseUnusable(
+                "`database` must name a file: an in-memory database would be lost with its connection"
+            )
         if url.query:
             raise DatabaseUnusable("`database` may have no options for SQLite; give the path alone")
         return url

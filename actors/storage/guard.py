@@ -29,10 +29,10 @@ LOOK_SECONDS = 0.03
 LOOKS_WITHOUT_PAGES = 4
 """Checks without table pages between two with them. Each reads the beginning of the file and the names of all tables."""
 PROGRESS_STEPS = 2_000
-WAY_OUT = "stop the server, put back a copy of the database and start it again"
+WAY_OUT = "stop the server, restore a copy of the database, and start it again"
 BESIDE = ("-wal", "-shm")
 """Suffixes of the files that SQLite keeps next to an open database: the write-ahead log and its index."""
-WAY_OUT_BESIDE = "stop the server in order, which writes what it holds of that into the database, and start it again"
+WAY_OUT_BESIDE = "stop the server in order, which writes its copy of that file into the database, and start it again"
 _BROKEN_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BROKEN_READS = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
 
@@ -178,12 +178,12 @@ def _length(path: Path) -> int:
 
 
 def _broken(subject: str, *, is_gone: bool, way_out: str, was_written: bool) -> OperationalError:
-    what = "is gone" if is_gone else "is another file than this server has opened"
+    what = "is gone" if is_gone else "is not the file that this server opened"
     return _because(DatabaseBroken(f"{subject} {what}; {way_out}"), what, was_written=was_written)
 
 
 def _because(broken: DatabaseBroken, what: str, *, was_written: bool) -> OperationalError:
-    error = OperationalError("look at the file", None, Exception(what))
+    error = OperationalError("check the file", None, Exception(what))
     error.__cause__ = broken
     broken.was_written = was_written
     return error

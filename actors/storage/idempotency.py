@@ -44,7 +44,7 @@ def find_outcome(connection: Connection, key: IdempotencyKey, result: Any, now_m
         if key.must_be_known:
             raise CommandError(
                 ErrorCode.CONFLICT,
-                f"nothing is known of a command with the id {key.command_id!r}; nothing was carried out now",
+                f"no command with the id {key.command_id!r} is known; nothing was carried out now",
                 field=ONLY_IF_KNOWN,
             )
         return None

@@ -151,7 +151,7 @@ def begin_client(connection: Connection, client_id: str) -> None:
     count = connection.execute(select(func.count()).select_from(client_logs).where(others)).scalar_one()
     if count >= MAXIMUM_CLIENTS:
         raise CommandError(
-            ErrorCode.CONFLICT, f"this server keeps things of {MAXIMUM_CLIENTS} clients already and takes no other"
+            ErrorCode.CONFLICT, f"this server already stores data of {MAXIMUM_CLIENTS} clients and accepts no more"
         )
     floor = connection.execute(select(client_logs.c.head).where(client_logs.c.client_id == NOBODY)).scalar() or 0
     connection.execute(insert(client_logs).values(client_id=client_id, epoch=epoch, head=floor))

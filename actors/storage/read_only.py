@@ -86,7 +86,7 @@ def read_only_reason(url: URL, error: DatabaseUnusable) -> str | None:
     finally:
         engine.dispose()
     # An older one would have to be migrated first.
-    return f"the database can be read and not written ({driver})" if revision == NEWEST_REVISION else None
+    return f"the database can be read but not written ({driver})" if revision == NEWEST_REVISION else None
 
 
 def open_for_reading(url: URL, *, connections: int) -> Engine:
@@ -217,7 +217,7 @@ class WriterInWaiting(Actor[Transact | DescribeStorage | TryToWrite]):
     async def _try(self) -> None:
         problem = await _problem_elsewhere(self._url)
         if problem is not None:
-            self._mode.reason = f"the database can be read and not written ({problem})"
+            self._mode.reason = f"the database can be read but not written ({problem})"
             self.context.after(TRY_SECONDS, TryToWrite())
             return
         _log.info("writing again")
@@ -264,7 +264,7 @@ def reason_after_preparing(url: URL) -> str | None:
     if url.get_backend_name() != "sqlite":
         return None
     problem = _problem_of_writing(url)
-    return None if problem is None else f"the database can be read and not written ({problem})"
+    return None if problem is None else f"the database can be read but not written ({problem})"
 
 
 def _problem_of_writing(url: URL) -> str | None:

@@ -36,10 +36,10 @@ MIGRATION_KEY = LOCK_KEY + 1
 MIGRATION_SECONDS = 60
 """A node waits so long for another one that migrates."""
 WAY_OUT = (
-    "put back a copy of it (the server makes one, NAME.before-REVISION, before it changes the tables of a file), or "
+    "restore a copy of it (the server makes one, NAME.before-REVISION, before it changes the tables of a file), or "
     "start with another data folder or another `database`"
 )
-REACH = "see that PostgreSQL runs there, and that the setting `database` is right"
+REACH = "check that PostgreSQL runs there, and that the setting `database` is correct"
 
 
 def prepare_database(
@@ -107,11 +107,11 @@ def schema_problem(connection: Connection) -> str | None:
     for table, names in COLUMNS.items():
         wanted = set(names.split())
         if table not in found:
-            return f"says that it is of revision {NEWEST_REVISION}, and its table {table} is missing"
+            return f"claims to be at revision {NEWEST_REVISION}, but its table {table} is missing"
         other = sorted(wanted ^ found[table])
         if other:
             verb = "lacks" if other[0] in wanted else "has an unknown"
-            return f"says that it is of revision {NEWEST_REVISION}, and its table {table} {verb} column {other[0]}"
+            return f"claims to be at revision {NEWEST_REVISION}, but its table {table} {verb} column {other[0]}"
     return None
 
 
@@ -119,15 +119,15 @@ def _problem_of(connection: Connection, revision: str) -> str | None:
     """Return why a database at another revision cannot be migrated, or None. Raises `SchemaTooNew`."""
     if revision > NEWEST_REVISION:
         raise SchemaTooNew(
-            f"the database is of revision {revision}, this program knows {NEWEST_REVISION}; start the newer program, "
-            "or go back: with an empty database in its place, `leanvibe restore FILE` puts back what was kept before the upgrade"
+            f"the database has revision {revision}, but this program only knows {NEWEST_REVISION}; start the newer program, "
+            "or go back: `leanvibe restore FILE` restores the backup made before the upgrade into an empty database"
         )
     if not revision:
         ours = sorted(TABLES & set(inspect(connection).get_table_names()))
-        return f"has the table {ours[0]} and says nothing of its revision" if ours else None
+        return f"has the table {ours[0]} but no revision" if ours else None
     if revision in known_revisions():
         return None
-    return f"is of the revision {revision!r}, which this program does not know"
+    return f"has the revision {revision!r}, which this program does not know"
 
 
 def _make_file(path: Path) -> None:
@@ -136,7 +136,7 @@ def _make_file(path: Path) -> None:
         if not path.exists():
             path.touch(mode=0o600)
     except OSError as error:
-        raise DatabaseUnusable(f"the database {path} cannot be made: {error.strerror}") from error
+        raise DatabaseUnusable(f"the database {path} cannot be created: {error.strerror}") from error
 
 
 def migrate_within(connection: Connection, now: str, revision: str) -> None:

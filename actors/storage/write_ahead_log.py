@@ -64,7 +64,7 @@ class LogIndex:
                 os.pwrite(descriptor, bytes(INDEX_HEAD_BYTES), 0)
             except OSError:
                 return
-        _log.warning("the index of the write-ahead log was cut, and is made again")
+        _log.warning("the index of the write-ahead log was truncated and is rebuilt")
 
     def _was_cut(self) -> bool:
         try:

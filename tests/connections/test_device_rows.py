@@ -81,7 +81,7 @@ async def test_what_keeps_nothing_of_a_client_takes_no_place(tmp_path: Path, mon
             await subscribe(name, Subscribe())
         await subscribe("me", WANTED)
         await subscribe("c", Subscribe())
-        with pytest.raises(CommandError, match="takes no other"):
+        with pytest.raises(CommandError, match="accepts no more"):
             await subscribe("c", WANTED)
 
 

@@ -85,7 +85,7 @@ class Names:
 async def test_a_name_that_leads_inside_is_refused_before_any_connection(answer: list[str]) -> None:
     names = Names(answer)
     async with HttpClient(HttpClientSettings(), resolve=names) as http_client:
-        with pytest.raises(AddressRefused, match=r"inside\.example leads to an address that is refused"):
+        with pytest.raises(AddressRefused, match=r"inside\.example resolves to an address that is denied"):
             await http_client.post("https://inside.example/", {}, b"")
     assert names.asked == ["inside.example"]
 

@@ -75,7 +75,7 @@ def test_sv7_no_number_of_sockets_is_none(count: str) -> None:
 def test_sv8_other_sockets_are_refused_in_a_sentence() -> None:
     with listening() as good, listening(listens=False) as silent, listening("127.0.0.2") as elsewhere:
         first, variables = given(good)
-        with pytest.raises(SocketsUnusable, match="handed over 1 sockets; two are needed"):
+        with pytest.raises(SocketsUnusable, match="passed 1 sockets; two are needed"):
             take_listening_sockets(variables, first)
         first, variables = given(good, silent)
         with pytest.raises(SocketsUnusable, match="201 of the service manager is not a listening TCP socket"):
@@ -83,7 +83,7 @@ def test_sv8_other_sockets_are_refused_in_a_sentence() -> None:
         first, variables = given(good, elsewhere)
         with pytest.raises(SocketsUnusable, match="same address"):
             take_listening_sockets(variables, first)
-    with pytest.raises(SocketsUnusable, match="is no socket"):
+    with pytest.raises(SocketsUnusable, match="is not a socket"):
         take_listening_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}, 900)
 
 

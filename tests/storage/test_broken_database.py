@@ -179,7 +179,7 @@ async def test_nothing_is_told_as_stored_in_a_file_that_is_gone_or_another(
         assert await write(service, "lost") == "unavailable"
         found = await health(service)
         assert not found.is_writable
-        assert "put back a copy" in str(found.problem)
+        assert "restore a copy" in str(found.problem)
         if harm is not replace:
             # Nor is an empty file created in place of the database.
             with pytest.raises(CommandError, match="cannot be read now"):
@@ -227,7 +227,7 @@ async def test_db15_nothing_is_told_as_stored_behind_a_log_that_was_cut(
         assert await write(service, "before") == "stored"
         harm(Path(str(url.database)))
         assert await write(service, "lost") == "unavailable"
-        assert "put back a copy" in str((await health(service)).problem)
+        assert "restore a copy" in str((await health(service)).problem)
         assert await write(service, "later") == "unavailable"
 
 

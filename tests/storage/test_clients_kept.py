@@ -121,6 +121,6 @@ async def test_an_operation_that_keeps_something_counts_its_client(
     async with storage_service(url, operations=[keeping, passing]) as service:
         for _ in range(2):
             assert (await service.storage.transact(keeping, None, client_id="first")).value == "kept"
-        with pytest.raises(CommandError, match="takes no other"):
+        with pytest.raises(CommandError, match="accepts no more"):
             await service.storage.transact(keeping, None, client_id="second")
         assert (await service.storage.transact(passing, None, client_id="second")).value == "passed"

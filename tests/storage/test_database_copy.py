@@ -145,8 +145,8 @@ def test_a_copy_that_is_damaged_stops_the_migration(tmp_path: Path) -> None:
         ("ALTER TABLE tasks DROP COLUMN description", "table tasks lacks column description"),
         ("ALTER TABLE tasks ADD COLUMN colour TEXT", "table tasks has an unknown column colour"),
         ("ALTER TABLE tasks RENAME COLUMN title TO name", "table tasks has an unknown column name"),
-        ("DELETE FROM alembic_version", "says nothing of its revision"),
-        ("DROP TABLE alembic_version", "says nothing of its revision"),
+        ("DELETE FROM alembic_version", "but no revision"),
+        ("DROP TABLE alembic_version", "but no revision"),
         ("UPDATE alembic_version SET version_num = '0000'", "revision '0000', which this program does not know"),
         ("UPDATE alembic_version SET version_num = '0001'", "already exists"),
     ],
@@ -161,7 +161,7 @@ def test_a_database_whose_tables_are_not_of_its_revision_is_refused_with_the_way
     before = Path(str(database.database)).read_bytes()
     with pytest.raises(DatabaseUnusable, match=problem) as caught:
         prepare_database(database)
-    assert "put back a copy" in str(caught.value)
+    assert "restore a copy" in str(caught.value)
     assert Path(str(database.database)).read_bytes() == before
 
 

@@ -155,5 +155,5 @@ async def test_a_board_without_limits_takes_no_place(tmp_path: Path, monkeypatch
             await limit(name)
         await limit("me", in_progress=1)
         await limit("c")
-        with pytest.raises(CommandError, match="takes no other"):
+        with pytest.raises(CommandError, match="accepts no more"):
             await limit("c", in_progress=1)
