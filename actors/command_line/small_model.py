@@ -17,7 +17,7 @@ MARK = "small-model-introduced"
 LARGER = "phi-3-mini"
 WORDS = (
     "leanvibe: the model that answers is the small one that comes with the program (135 million parameters) and"
-    " is often wrong. For a larger one: {pull}, then {serve}"
+    " is often wrong. For a larger one: `{pull}`, then `{serve}`"
 )
 
 

@@ -25,8 +25,9 @@ def test_te30_the_embedded_model_introduces_itself_once_to_a_person(
     # Not where a program reads the answer, nor of another model; and neither uses up the one time.
     assert said(EMBEDDED_MODEL_NAME, tmp_path, is_terminal=False) == ""
     assert said("phi-3-mini", tmp_path, is_terminal=True) == ""
-    # As it is typed here, from a checkout as from an installation.
+    # As it is typed here, from a checkout as from an installation, and whole in a narrow terminal.
     monkeypatch.setenv("LEANVIBE_COMMAND", "/srv/it/scripts/leanvibe")
+    monkeypatch.setenv("COLUMNS", "60")
     assert "/srv/it/scripts/leanvibe serve --model phi-3-mini" in said("embedded", tmp_path, is_terminal=True)
     assert said(EMBEDDED_MODEL_NAME, tmp_path, is_terminal=True) == ""
     assert said(EMBEDDED_MODEL_NAME, tmp_path / "nowhere", is_terminal=True) == ""
