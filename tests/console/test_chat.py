@@ -154,7 +154,7 @@ async def test_pg11_a_token_is_asked_for_and_not_put_into_the_address(tmp_path: 
         await page.until_text("main .problem", "token")
         await page.at("input[type=password]", "fill", made.token)
         await page.at("text=Client >> input", "fill", "ann")
-        await page.at("text=Connect", "click")
+        await page.at("button:has-text('Connect')", "click")
         await ask(page, "count to 5")
         await page.until_text(DONE, count_to(5))
         assert made.token not in await page.evaluate("() => location.href")

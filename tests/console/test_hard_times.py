@@ -80,7 +80,7 @@ async def test_pg23_ten_thousand_tasks_are_a_page_that_can_be_used(tmp_path: Pat
         await page.at('[aria-label="Move task 0 right"]', "click")
         await page.until_text("[data-column=todo] .card-title", "task 0")
         # What is made elsewhere counts, and what befalls a task that is not shown is in the next reading.
-        async with httpx.AsyncClient(base_url=server.about.rest_url) as http:
+        async with httpx.AsyncClient(base_url=server.about.rest_url, timeout=60) as http:
             new = [{"create": {"title": f"new {number}", "status": "backlog"}} for number in range(100)]
             made = (await http.post("/tasks/local/bulk", json={"items": new})).raise_for_status().json()["items"]
             await page.until_text("[data-column=backlog] h3", f"{MANY_TASKS - 1 + 100}")

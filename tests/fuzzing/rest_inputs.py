@@ -215,10 +215,11 @@ BODIES: dict[str, Any] = {
     "/subscriptions/{name}": "Subscribe",
     "/models/{name}/load": ANYTHING,
     "/models/{name}/unload": ANYTHING,
+    "/console/enter": {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
 }  # fmt: skip
 """What a route reads, by its path; what has no entry reads no body."""
 READS = (
-    "/", "/console/version", "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
+    "/", "/programs", "/programs?address=http://localhost:1", "/console/version", "/openapi.json", "/docs", "/docs/{name}", "/push", "/push/key", "/health", "/health/live", "/health/ready", "/health/mlx", "/metrics",
     "/models", "/v1/models", "/v1/models/{name}", "/v1/responses/{name}", "/v1/responses/{name}/input_items", "/v1/conversations/{name}", "/v1/conversations/{name}/items", "/v1/conversations/{name}/items/{name}", "/api/version", "/api/tags", "/api/ps", "/subscriptions/{name}", "/tasks/{client}", "/tasks/{client}/board",
     "/tasks/{client}/stats", "/tasks/{client}/export", "/tasks/{client}/{task}", "/tasks/{client}/{task}/history",
     "/conversations/{client}", "/conversations/{client}/{name}", "/conversations/{client}/{name}/export", "/notifications/{client}",

@@ -253,7 +253,7 @@ def test_a_tokenizer_that_grammars_cannot_use_only_costs_the_schemas(tmp_path: P
     folder = write_small(tmp_path / "small")
     content = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**content, "decoder": None}))
-    assert any("schema" in warning for warning in _load(folder).report()["warnings"])
+    assert any("structured output" in warning for warning in _load(folder).report()["warnings"])
 
 
 def test_noise_fails_the_ceiling(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ export function lazy(fetched) {
     const [, setKnown] = useState(known !== null);
     const [problem, setProblem] = useState("");
     useEffect(() => {
-      if (known !== null) return;
+      // Asked for also where it has come since this was drawn, or nobody would draw it again. A module is fetched once.
       fetched().then((page) => { known = page; setKnown(true); }, (error) => setProblem(String(error.message ?? error)));
     }, []);
     if (known !== null) return html`<${known} ...${props} />`;
