@@ -62,7 +62,9 @@ async def test_what_is_sent_can_be_listed_and_read(engineless_server: RunningSer
     assert [one["kind"] for one in (await run_json(server, "list", "--unread"))["notifications"]] == ["build_failure"]
     assert await run(server, "read", "--all") == "1 read, 0 unread\n"
     assert "title is missing" in await run(server, "send", status=1)
-    assert "FIELD=TEXT; the template message has title, body" in await run(server, "send", "Hello", status=2)
+    assert "FIELD=TEXT; the template build_failure has source, detail" in await run(
+        server, "send", "--template", "build_failure", "Hello", status=2
+    )
     assert "--all" in await run(server, "read", status=2)
 
 
@@ -87,7 +89,7 @@ async def test_devices_and_preferences_can_be_set(engineless_server: RunningServ
     for wrong in (("--quiet", "22"), ("--rate", "5"), ("--timezone", "UTC")):
         await run(server, "prefs", *wrong, status=2)
     assert await run_json(server, "devices", "--remove", "webhook") == {"devices": []}
-    assert "no device webhook" in await run(server, "devices", "--remove", "webhook", status=1)
+    assert "device webhook is not registered" in await run(server, "devices", "--remove", "webhook", status=1)
 
 
 def test_without_a_server_it_says_how_to_start_one() -> None:
