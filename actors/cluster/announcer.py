@@ -69,6 +69,7 @@ class Announcer(Actor[Announce | DescribeCarrier]):
             self._problem = str(error)
             self.context.note_problem(self._problem)
             self._lane.put(topic, key)
+            # The broker is away: without a pause the lane would be tried in a busy loop.
             await trio.sleep(REST_SECONDS)
         else:
             if self._problem is not None:

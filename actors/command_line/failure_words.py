@@ -18,6 +18,7 @@ from protocol.tls_faults import TlsProblem
 __all__ = ["failure_words", "name_of_field", "tls_words", "with_advice", "words_of_fault"]
 
 _PATH = re.compile(r"\b(?:data|body|query|path)(?:\.[A-Za-z_]+(?:\[\d+\])?)+|\b[a-z_]+(?:\[\d+\])(?:\.[a-z_]+)*")
+_QUOTED = re.compile(r"`([a-z_]+)`")
 _OTHER_NAMES = {
     "messages": "words",
     "max_tokens_if_room": "max_tokens",
@@ -80,8 +81,10 @@ def words_of_fault(path: str, problem: str) -> str:
 
 
 def without_paths(message: str) -> str:
-    """The message with every path of the protocol in it spelt as the person knows it."""
-    return _PATH.sub(lambda found: name_of_field(found[0]), message)
+    """Spell every path and every quoted field of the protocol in a message as the person knows it."""
+    parameters = _parameters()
+    named = _QUOTED.sub(lambda found: parameters.get(found[1], found[0]), message)
+    return _PATH.sub(lambda found: name_of_field(found[0]), named)
 
 
 def name_of_field(path: str) -> str:

@@ -57,4 +57,5 @@ def wait_for_name(engine: Engine, node: str) -> None:
                 err=True,
             )
         youngest = found[0].age_ms
+        # Nothing else runs yet: there is no event loop before the lease is free.
         time.sleep(LOOK_SECONDS)

@@ -169,10 +169,11 @@ def delete_task(connection: Connection, context: CommandContext[TaskDelete], rec
     dependents = dependents_of(connection, stored.task.id)
     if dependents and not context.data.force:
         named = ", ".join(dependents[:5]) + (" …" if len(dependents) > 5 else "")
+        count = "1 task depends" if len(dependents) == 1 else f"{len(dependents)} tasks depend"
         raise conflict(
             context,
             "task_id",
-            f"{len(dependents)} tasks depend on it ({named}); delete it anyway with `force`",
+            f"{count} on it ({named}); delete it anyway with `force`",
             stored.task,
         )
     for one in dependents:

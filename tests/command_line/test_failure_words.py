@@ -44,6 +44,15 @@ def test_te2_a_field_is_called_what_the_person_typed(command: tuple[str, ...], f
         assert words_of_fault(field, "is too long") == f"{name} is too long"
 
 
+def test_te2_a_field_that_a_refusal_recommends_is_the_option_of_this_command() -> None:
+    task: Any = leanvibe.get_command(click.Context(leanvibe), "task")
+    message = {"code": "conflict", "message": "1 task depends on it; delete it anyway with `force`"}
+    with click.Context(task.get_command(click.Context(task), "rm")):
+        assert failure_words(message) == "1 task depends on it; delete it anyway with --force"
+    with click.Context(task.get_command(click.Context(task), "list")):
+        assert failure_words(message) == message["message"]
+
+
 def test_te2_neither_codes_nor_paths_are_left() -> None:
     assert failure_words({"code": "not_found", "message": "there is no such task"}) == "there is no such task"
     said = failure_words({"code": "conflict", "message": "data.version must be that of body.task.version"})

@@ -29,13 +29,7 @@ from actors.inference.checkpoints.encoder import (
     encoder_modified,
     is_encoder_present,
 )
-from actors.inference.embedding_messages import (
-    DescribeEncoder,
-    Embedded,
-    EmbeddingRefused,
-    EmbedTexts,
-    EncoderHealth,
-)
+from actors.inference.embedding_messages import DescribeEncoder, Embedded, EmbeddingRefused, EmbedTexts, EncoderHealth
 from actors.inference.encoder.limits import CONTEXT_TOKENS, DIMENSIONS
 from actors.inference.encoder.metrics import EncoderMetrics
 from actors.inference.encoder.queue import EmbeddingQueue, Job, Piece
