@@ -180,7 +180,7 @@ class OfferToken(Request[TokenOffer]):
 
 @frozen
 class TakeOfferedToken(Request[MadeToken]):
-    """Show a code. Refused with `CommandError` where it was used, is too old or never was, and after many wrong ones."""
+    """Show a code. Refused with `CommandError` if it was used, has expired or is unknown."""
 
     code: str = field(repr=False)
 

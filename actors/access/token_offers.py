@@ -1,6 +1,6 @@
-"""Tokens that are offered by a code, once: what a person opens in a browser makes the token then, and not before. Pure.
+"""One-time codes for tokens: the token is made when a browser opens the link, and not before. No I/O.
 
-A code is 256 random bits, so nobody guesses one; of each only the SHA-256 is kept, and what token it makes, in memory alone.
+A code is 256 random bits. Only its SHA-256 and the wanted token are held, in memory alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["OFFER_SECONDS", "TokenOffers"]
 
 OFFER_SECONDS = 120.0
 MAXIMUM_OFFERS = 8
-"""Open at once; one more takes the place of the oldest."""
+"""Maximum number of open offers; a further one replaces the oldest."""
 WRONG_CODES = 10
-"""As many wrong codes in `WRONG_SECONDS` are answered; then every code is refused for a while."""
+"""Wrong codes in `WRONG_SECONDS` after which further ones are refused with a time to wait."""
 WRONG_SECONDS = 60.0
 CODE_BYTES = 32
 
@@ -39,7 +39,7 @@ def _digest(code: str) -> bytes:
 
 
 class TokenOffers:
-    """The codes that are open now. Times are those of one clock that only goes forward, in seconds."""
+    """The open codes. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._offers: deque[_Offer] = deque(maxlen=MAXIMUM_OFFERS)
@@ -49,24 +49,25 @@ class TokenOffers:
         return len(self._offers)
 
     def offer(self, wanted: CreateToken, now: float) -> str:
-        """A code that makes this token."""
+        """Return a new code that makes this token."""
         code = secrets.token_urlsafe(CODE_BYTES)
         self._forget_old(now)
         self._offers.append(_Offer(digest=_digest(code), wanted=wanted, until=now + OFFER_SECONDS))
         return code
 
     def take(self, code: str, now: float) -> CreateToken:
-        """The token that this code makes; the code is gone then. Raises `CommandError`."""
-        if len(self._wrong) == WRONG_CODES and self._wrong[0] > now - WRONG_SECONDS:
-            wait_ms = round(1000 * (self._wrong[0] + WRONG_SECONDS - now))
-            raise CommandError(
-                ErrorCode.RATE_LIMITED, "too many codes were wrong; try again in a minute", retry_after_ms=wait_ms
-            )
+        """Return the token that this code makes, and forget the code. Raises `CommandError`."""
         self._forget_old(now)
         digest = _digest(code)
         # Each is compared, and each in constant time.
         found = [one for one in self._offers if hmac.compare_digest(one.digest, digest)]
         if not found:
+            # A right code is taken all the same: 256 bits cannot be guessed, and a stranger's guesses must lock nobody out.
+            if len(self._wrong) == WRONG_CODES and self._wrong[0] > now - WRONG_SECONDS:
+                wait_ms = round(1000 * (self._wrong[0] + WRONG_SECONDS - now))
+                raise CommandError(
+                    ErrorCode.RATE_LIMITED, "too many codes were wrong; try again in a minute", retry_after_ms=wait_ms
+                )
             self._wrong.append(now)
             raise CommandError(
                 ErrorCode.UNAUTHORIZED,
