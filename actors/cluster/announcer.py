@@ -65,7 +65,7 @@ class Announcer(Actor[Announce | DescribeCarrier]):
             await carrier.announce(topic, key)
         except CarrierUnavailable as error:
             if self._problem is None:
-                _log.warning("not announced; the other nodes find it within seconds", error=str(error))
+                _log.warning("announcement failed; the other nodes find the change within seconds", error=str(error))
             self._problem = str(error)
             self.context.note_problem(self._problem)
             self._lane.put(topic, key)

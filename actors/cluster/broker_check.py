@@ -35,15 +35,15 @@ async def check_broker(address: BrokerAddress) -> None:
         causes = leaves(error)
         if any(isinstance(one, AuthenticationError | AuthorizationError) for one in causes):
             raise SettingsFault(
-                f"the broker at {address} does not let this node in: give `broker` the user and password of one who "
-                "may use every command on keys that begin with `lv:`, and INFO"
+                f"the broker at {address} refused this node: `broker` needs a user and password with "
+                "access to every command on keys that begin with `lv:`, and to INFO"
             ) from None
         expected = (RedisError, OSError, trio.TooSlowError, TimeoutError)
         if not all(isinstance(one, expected) for one in causes):
             raise
         said = " ".join(str(causes[0].__cause__ or causes[0]).split()) or "no answer"
         raise SettingsFault(
-            f"the broker at {address} cannot be reached: {said}; see that it runs there, and that `broker` is right"
+            f"the broker at {address} cannot be reached: {said}; check that it runs there, and that `broker` is correct"
         ) from None
     problem = _problem(server)
     if problem is not None:
@@ -54,11 +54,11 @@ def _problem(server: dict[str, Any]) -> str | None:
     """Return why this broker is unfit for a cluster, or None. Valkey also reports the version of Redis it is compatible with."""
     version = str(server.get("redis_version", "0"))
     if int(version.partition(".")[0] or 0) < OLDEST:
-        return f"is of version {version}; a cluster needs Redis {OLDEST}, or Valkey"
+        return f"has version {version}; a cluster needs Redis {OLDEST}, or Valkey"
     policy = server.get("maxmemory_policy")
     if policy != "noeviction":
         return (
-            f"may forget what it was given when its memory is full (maxmemory-policy {policy}); "
+            f"evicts data when its memory is full (maxmemory-policy {policy}); "
             "set maxmemory-policy noeviction in its configuration"
         )
     return None

@@ -85,13 +85,13 @@ def _require_encryption(database: URL, environment: Mapping[str, str]) -> None:
     mode = database.query.get("sslmode") or environment.get("PGSSLMODE")
     if elsewhere and mode not in _ENCRYPTED:
         raise SettingsFault(
-            f"the database is at {elsewhere[0]}, and a node of a cluster speaks to another machine over TLS alone: "
+            f"the database is at {elsewhere[0]}, and nodes of a cluster connect to other machines only over TLS: "
             "add ?sslmode=verify-full to `database`"
         )
 
 
 def _broker_address(settings: Settings) -> BrokerAddress:
-    example = "one is rediss://USER:PASSWORD@HOST:6379"
+    example = "for example rediss://USER:PASSWORD@HOST:6379"
     assert settings.broker is not None
     try:
         parts = urlsplit(settings.broker)
@@ -104,15 +104,15 @@ def _broker_address(settings: Settings) -> BrokerAddress:
         raise SettingsFault(f"`broker` must name a host and have no options; {example}")
     number = parts.path.strip("/") or "0"
     if not (number.isascii() and number.isdigit() and int(number) < _DATABASES):
-        raise SettingsFault(f"what stands behind the host in `broker` is a number below {_DATABASES}; {example}")
+        raise SettingsFault(f"the path of `broker` must be a database number below {_DATABASES}; {example}")
     is_encrypted = parts.scheme == "rediss"
     if not is_encrypted and not is_loopback(parts.hostname):
         raise SettingsFault(
-            f"`broker` is at {parts.hostname}, and a node speaks to another machine over TLS alone: "
-            "let it begin with rediss:// (`broker_ca` names a certificate authority of your own)"
+            f"`broker` is at {parts.hostname}, and nodes connect to other machines only over TLS: "
+            "use rediss:// (`broker_ca` names your own certificate authority)"
         )
     if settings.broker_ca is not None and not is_encrypted:
-        raise SettingsFault("`broker_ca` is set and `broker` begins with redis://; let it begin with rediss://")
+        raise SettingsFault("`broker_ca` is set but `broker` begins with redis://; use rediss://")
     return BrokerAddress(
         host=parts.hostname,
         port=port,
@@ -129,7 +129,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
         try:
             context.load_verify_locations(settings.broker_ca)
         except OSError as error:
-            raise SettingsFault(f"`broker_ca`, {settings.broker_ca}, holds no certificate that can be read") from error
+            raise SettingsFault(f"`broker_ca`, {settings.broker_ca}, contains no readable certificate") from error
     return context
 
 
@@ -153,6 +153,6 @@ def _node_name(configured: str | None) -> str:
     name = (configured if configured is not None else socket.gethostname()).lower()
     if not _NODE.fullmatch(name):
         raise SettingsFault(
-            f"the node cannot be called {name[:64]!r}: set `node` to 1 to 63 letters, digits, points and hyphens"
+            f"{name[:64]!r} is not a valid node name: set `node` to 1 to 63 letters, digits, points and hyphens"
         )
     return name

@@ -76,7 +76,7 @@ class Hearer(Actor[DescribeCarrier]):
                 continue
             for one in heard:
                 self._take(one)
-        self._note("what this node sent to itself did not come back")
+        self._note("a message that this node sent to itself did not arrive")
 
     async def _prove(self, carrier: Carrier) -> None:
         while True:
@@ -92,7 +92,7 @@ class Hearer(Actor[DescribeCarrier]):
             case Told(message) if message == b"proof " + self._proof:
                 self._proven_at = trio.current_time()
                 if self._problem is not None:
-                    _log.info("hearing the other nodes")
+                    _log.info("receiving announcements again")
                     self._problem = None
                     self.context.note_problem(None)
                     # What was announced meanwhile may be lost with the broker's data.
@@ -116,6 +116,6 @@ class Hearer(Actor[DescribeCarrier]):
 
     def _note(self, problem: str) -> None:
         if self._problem is None:
-            _log.warning("the other nodes are not heard; logs are looked at every few seconds", problem=problem)
+            _log.warning("announcements are not received; logs are polled every few seconds", problem=problem)
         self._problem = problem
         self.context.note_problem(problem)

@@ -95,7 +95,7 @@ class Membership(Actor[DescribeCluster]):
             try:
                 await self._storage.transact(LEAVE_NODE, self._key, client_id=self._lock_name, timeout=LEAVE_SECONDS)
             except (CommandError, RuntimeFault) as error:
-                _log.warning("node not signed off; its lease ends by itself", error=str(error))
+                _log.warning("node could not leave; its lease will expire", error=str(error))
 
     def snapshot(self) -> dict[str, object]:
         """The lease."""
@@ -137,10 +137,10 @@ class Membership(Actor[DescribeCluster]):
         asked_at = trio.current_time()
         stored = await self._storage.transact(RENEW_NODE, key, client_id=self._lock_name, timeout=STORAGE_SECONDS)
         if not stored.value.is_held:
-            _log.error("fenced out: another node has found this one's lease over", incarnation=key.incarnation)
+            _log.error("fenced out: another node found this node's lease expired", incarnation=key.incarnation)
             self._key = None
             self._streak.broken()
-            self._note("this node lost its lease and joins again")
+            self._note("this node lost its lease and is rejoining")
             return
         self._held(stored.value, asked_at)
         if self._streak.may_reap:
@@ -159,4 +159,4 @@ class Membership(Actor[DescribeCluster]):
     async def _reap(self) -> None:
         dead = await self._storage.transact(REAP_NODES, None, client_id="cluster reaper", timeout=STORAGE_SECONDS)
         for node in dead.value:
-            _log.warning("node is dead: its lease is over", node=node)
+            _log.warning("node is dead: its lease has expired", node=node)

@@ -46,14 +46,14 @@ def wait_for_name(engine: Engine, node: str) -> None:
             return
         if youngest is not None and found[0].age_ms < youngest:
             fail(
-                f"another server is the node {node!r}: the one at {found[0].address}; give this one another name by the "
+                f"another server is the node {node!r}: the one at {found[0].address}; give this one another name with the "
                 "setting `node`",
                 status=2,
             )
         if youngest is None:
             print_line(
-                f"the node {node!r} was here {found[0].age_ms / 1000:.0f} s ago; waiting until it is certain that it is "
-                f"gone, at most {LEASE_MILLISECONDS // 1000} s",
+                f"the node {node!r} was active {found[0].age_ms / 1000:.0f} s ago; waiting until its lease "
+                f"expires, at most {LEASE_MILLISECONDS // 1000} s",
                 err=True,
             )
         youngest = found[0].age_ms

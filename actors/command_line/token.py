@@ -63,7 +63,7 @@ def token(context: click.Context, data_dir: Path | None) -> None:
     "--open",
     "opens_page",
     is_flag=True,
-    help="Open the console, which makes the token and has it; nothing else is told.",
+    help="Open the console with a one-time link that creates the token; the token is not printed.",
 )
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
